@@ -6,7 +6,7 @@
     batches     a run of 5,255 made-up dialogues by `localemp generate --batch`, one- and two-stage, where some lines of
                 each batch fail and are asked again: the memory of its process, and whether its bill is the service's
 
-    python benchmarks/hosted.py                       # both, in about ten minutes
+    python benchmarks/hosted.py                       # both, in half an hour
     python benchmarks/hosted.py --only requests --case strict --requests 2000
 
 No real service is asked: the fake is written from OpenAI's documentation, and so are its limits. Its log says what it
@@ -156,6 +156,7 @@ def main(
         for name in cases or CASES:
             result["requests"][name] = asyncio.run(measure(CASES[name], count, share, latency))
             print_steering(console, CASES[name], result["requests"][name])
+            write_result(out, result)
         print_requests(console, result["requests"])
     if only != "requests":
         result["batches"] = {name: measure_batches(name, dialogues) for name in ("zero-shot", "two-stage")}

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from localemp.pipeline.preview import ShownStage
+from localemp.runs.bill import bill_of
 from localemp.runs.run import thinking_tokens
 from localemp.utils.formatting import known, of_which_thinking
 from localemp.utils.text import for_terminal
@@ -46,6 +47,8 @@ def print_record(record: Mapping[str, Any]) -> None:
         console.print(plain(record["error"]["message"]))
         if hint := record["error"].get("hint"):
             console.print(plain(f"hint: {hint}", "dim"))
+        for line in bill_of([record], ()).lines():
+            console.print(plain(line, "dim"))
         return
     speakers = ("Speaker", "Listener")
     turns = [plain(f"{speakers[i % 2]}: {turn}") for i, turn in enumerate(record["turns"])]

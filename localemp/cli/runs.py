@@ -63,7 +63,7 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
     """Show a run's settings and replies, or one reply with all its stages."""
     from localemp.cli.replies import print_record, print_replies
     from localemp.errors import OptionError
-    from localemp.runs.run import read_manifest, read_records
+    from localemp.runs.run import read_bill, read_manifest, read_records
     from localemp.runs.verified import verified_line
 
     manifest = read_manifest(run)
@@ -82,6 +82,9 @@ def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) 
         _print_manifest(manifest, answered)
         if line := verified_line(run):
             click.echo(for_terminal(line))
+        if any("bill" in session for session in manifest["sessions"]):
+            for line in read_bill(run).lines():
+                click.echo(line)
         print_replies([record for record in records if "reply" in record][:limit], str(run))
         for record in [record for record in records if "error" in record][:limit]:
             print_record(record)

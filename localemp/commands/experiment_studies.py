@@ -1,6 +1,7 @@
 """The studies at the end of an experiment: one for each row against its base row, created once and judged if wanted."""
 
 import hashlib
+import logging
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from localemp.experiments.folder import shortened
 from localemp.experiments.steps import Judge, StudyStep
 from localemp.reporting.published import Published
 from localemp.reporting.tables import Table
+from localemp.runs.bill import Bill
 from localemp.runs.journal import read_manifest
 from localemp.studies.collected_votes import read_votes
 from localemp.studies.privacy import open_study
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 Pair = tuple[str, Path]  # a row's name and its run
 _UNRATED = "no answer yet"
+_log = logging.getLogger(__name__)
 _OPTIONS = ("kind", "preset", "sample", "seed", "checks", "aspects", "title")
 
 
@@ -109,13 +112,18 @@ def judge_studies(
             on_progress=partial(_tell, on_progress),
         ),
     )
+    bill = Bill()
     for name, outcome in zip(made, judged or [], strict=False):
+        if not isinstance(outcome, LocalempError):
+            bill.add(outcome.bill)
         what = f"the judge {wanted.name or wanted.model} of {name}"
         if isinstance(outcome, LocalempError):
             steps.fail(what, error_with_notes(outcome), commands[name])
         elif outcome.failed:
             without = share(outcome.failed, outcome.questions, "question")
             steps.fail(what, f"{without} without an answer", commands[name])
+    for line in bill.lines(f"the judge {wanted.name or wanted.model}, all sessions"):
+        _log.info("%s", line)
 
 
 def _tell(on_progress: OnProgress, progress: Progress) -> None:

@@ -6,7 +6,7 @@ engine. The engine that talks to the service says when a request is sent (`attem
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
@@ -56,12 +56,14 @@ class Purse:
 
     Attributes:
         under_way: The most that unfinished dialogues have cost or will have, in US dollars.
+        billed_before: Ids of answers that were billed before, and cost nothing when they arrive again.
         announce: Called with the most that would be missing in the run's lines if the process was killed now, with
             some room, so that it is not called for every request.
     """
 
     under_way: float = 0.0
     announce: Callable[[float], None] | None = None
+    billed_before: Collection[str] = ()
     _announced: float = 0.0
 
     def add(self, dollars: float) -> None:
@@ -190,6 +192,8 @@ class Request:
         self.answers.append(answer)
         self.account.answers.append(answer)
         spent = self.most if answer.cost is None else answer.cost
+        if answer.response_id and answer.response_id in self.account.purse.billed_before:
+            spent = 0.0
         part = min(spent, self._held)
         self._held -= part
         self.account.add(spent - part)

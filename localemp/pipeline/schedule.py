@@ -405,7 +405,7 @@ class _Schedule:
             return
         batch = row.batch
         if batch.tally is None:
-            batch.tally = Tally(len(batch.pending))
+            batch.tally = Tally(len(batch.pending), bill=batch.opened.bill.of_what_follows())
             self.on_progress(batch.tally.progress(row=batch.name))  # the engine is there; its first reply may take long
         TURN.set(next(self.turns))
         name = f"{batch.name}: {draft.dialogue.id}"

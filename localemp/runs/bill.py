@@ -24,7 +24,9 @@ class Bill:
         unpriced: Answers without a known price.
         unanswered: Requests whose answer was lost on the way.
         at_risk: The most that these have cost, and what sessions that were killed may have paid.
+        batched: Ids of the answers of batches, which can arrive again and are billed once.
         tiers: The tiers that the lines were billed in, empty for the ordinary one.
+        hosted: Whether a service was asked, so that an answer without a price has cost something.
     """
 
     paid: float = 0.0
@@ -33,8 +35,9 @@ class Bill:
     unpriced: int = 0
     unanswered: int = 0
     at_risk: float = 0.0
+    batched: set[str] = field(default_factory=set, repr=False, compare=False)
     tiers: set[str] = field(default_factory=set, compare=False)
-    _batched: set[str] = field(default_factory=set, repr=False, compare=False)
+    hosted: bool = field(default=False, compare=False)
 
     @property
     def cost(self) -> float | None:
@@ -45,6 +48,10 @@ class Bill:
     def most(self) -> float:
         """The most that was paid, as far as prices are known."""
         return self.paid + self.at_risk
+
+    def of_what_follows(self) -> "Bill":
+        """Return an empty bill for what is paid from now on; it knows the answers of batches in this one."""
+        return Bill(batched=set(self.batched))
 
     def count(self, cost: float | None, *, failed: bool = False) -> None:
         """Add an answer."""
@@ -61,9 +68,9 @@ class Bill:
             # An answer of a batch arrives again when its dialogue is asked again, and is billed once.
             name = answer.get("response_id")
             if isinstance(name, str) and name:
-                if name in self._batched:
+                if name in self.batched:
                     continue
-                self._batched.add(name)
+                self.batched.add(name)
             cost, tier = answer.get("cost"), answer.get("tier")
             self.tiers.add(tier if isinstance(tier, str) else "")
             self.count(None if cost is None else _number(cost), failed=failed)
@@ -93,6 +100,7 @@ class Bill:
         """Add the numbers of another bill."""
         for name in ("paid", "failed", "answers", "unpriced", "unanswered", "at_risk"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.hosted = self.hosted or other.hosted
 
     def lines(self, of: str = "") -> list[str]:
         """Return it in words, a line each; none if nothing was paid.
@@ -105,6 +113,10 @@ class Bill:
             failed = f", {dollars(self.failed)} of it for replies that failed" if self.failed else ""
             without = f", without {count(self.unpriced, 'answer')} of unknown price" if self.unpriced else ""
             told.append(f"cost{f' of {of}' if of else ''}: {dollars(self.paid)} US dollars{failed}{without}")
+        elif self.unpriced and self.hosted:
+            told.append(
+                f"cost{f' of {of}' if of else ''}: unpriced; no price of {count(self.unpriced, 'answer')} is known"
+            )
         if self.unanswered:
             most = f", at most {dollars(self.at_risk)} US dollars" if self.at_risk else ""
             told.append(

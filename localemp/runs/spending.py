@@ -21,7 +21,7 @@ class Spending:
 
     def __init__(self, journal: Journal, *, found_again: bool = False) -> None:
         self._journal, self._found_again = journal, found_again
-        self._purse = Purse(announce=None if found_again else self._announce)
+        self._purse = Purse(announce=None if found_again else self._announce, billed_before=journal.bill.batched)
         self._unfinished, self._announced = Bill(), False
 
     def finished(self, record: dict[str, Any], account: Account) -> dict[str, Any]:

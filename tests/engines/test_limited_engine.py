@@ -32,7 +32,7 @@ async def test_limits_in_headers_are_kept_and_shown() -> None:
         async with engine_for(service) as engine:
             assert engine.status() == ""
             await ask_all(engine, 140)
-            assert engine.status() == "1,200 requests/min by the server's limit, 0 in flight"
+            assert engine.status() == "1,200 requests/min allowed, 0 in flight"
     assert len(service.completions_of()) - 140 <= 40  # until it is known that less is there than told
 
 
@@ -52,10 +52,10 @@ async def test_engines_of_one_key_and_model_share_what_they_know() -> None:
         async with engine_for(service) as first, engine_for(service) as second:
             await ask_all(first, 3)
             await ask_all(second, 1)
-            assert first.status() == second.status() == "500 requests/min by the server's limit, 0 in flight"
+            assert first.status() == second.status() == "500 requests/min allowed, 0 in flight"
         async with OpenAIEngine("gpt-4o", service.url, api_key="sk-fake") as other:
             await ask_all(other, 1)
-            assert other.status() == "500 requests/min by the server's limit, 0 in flight"
+            assert other.status() == "500 requests/min allowed, 0 in flight"
     assert len(service.completions_of()) == 5
 
 
@@ -64,4 +64,13 @@ async def test_refusals_tell_the_limits_too() -> None:
         async with engine_for(service, max_retries=0) as engine:
             with pytest.raises(EngineError, match="keeps limiting requests"):
                 await ask_all(engine, 1)
-            assert engine.status() == "600 requests/min by the server's limit, 0 in flight"
+            assert engine.status() == "600 requests/min allowed, 0 in flight"
+
+
+async def test_a_request_above_a_whole_minutes_limit_is_not_asked_again() -> None:
+    with HostedService(limits=Limits(tokens=1000)) as service:
+        async with engine_for(service) as engine:
+            with pytest.raises(EngineError, match="takes no request of this size"):
+                await engine.chat([Message("user", "I lost my job.")], Sampling(max_tokens=2000))
+            await ask_all(engine, 2)
+    assert [each.status for each in service.completions_of()] == [429, 200, 200]

@@ -118,6 +118,16 @@ def test_a_judge_is_taken_up_where_its_batch_is(localemp, service, tmp_path):
     assert list((study.folder / "judges" / "j" / "batches").glob("localemp-*"))
 
 
+def test_several_judges_wait_for_their_batches_at_once(localemp, service, tmp_path):
+    small_study(tmp_path / "study", items=2)
+    words = ("study", "judge", "study", "--judge", "mini.toml", "--judge", "four.toml", "--batch")
+    with running(localemp, *words) as process:
+        wait_until(lambda: len(service.summary()["batches"]) == 2, process=process)
+    with running(localemp, *words) as process:
+        assert complete(service, process).count("12 answers, 0 unparsable") == 2
+    assert batches(service) == [("gpt-4o", 12), ("gpt-4o-mini", 12)]
+
+
 @pytest.fixture
 def two_runs(localemp, tmp_path):
     script = tmp_path / "script.jsonl"

@@ -32,10 +32,6 @@ def out(tmp_path):
     return tmp_path / "run"
 
 
-def lines(folder):
-    return [json.loads(line) for line in (folder / RESPONSES).read_text().splitlines()]
-
-
 @pytest.mark.parametrize("batch", [False, True], ids=["alone", "batch"])
 @pytest.mark.parametrize(("end", "told"), ENDS.values(), ids=ENDS)
 def test_a_line_that_failed_says_why_and_is_not_asked_again_by_itself(mine, out, end, told, batch):
@@ -43,7 +39,8 @@ def test_a_line_that_failed_says_why_and_is_not_asked_again_by_itself(mine, out,
         model = profile(mine, service)
         result = localemp.generate(model=model, data="samples", limit=2, out=out, batch=batch)
         assert (len(result.answered), result.failed) == (0, 2)
-        assert all(told in line["error"]["message"] and line["error"]["type"] == "RefusalError" for line in lines(out))
+        failures = [record["error"] for record in read_records(out)]
+        assert all(told in each["message"] and each["type"] == "RefusalError" for each in failures)
         assert result.bill.paid == pytest.approx(service.bill.total, rel=1e-12)
         asked = len(service.completions_of())
         localemp.generate(model=model, data="samples", limit=2, out=out, batch=batch)
@@ -56,14 +53,14 @@ def test_a_stage_that_is_refused_ends_its_dialogue(mine, out):
         result = localemp.generate(model=model, data="samples", limit=8, out=out, strategy="two-stage")
         assert result.failed == 8
         assert len(service.completions_of()) == 8, "no second stage"
-    assert {line["error"]["message"] for line in lines(out)} == {"the model refused: No."}
+    assert {line["error"]["message"] for line in read_records(out)} == {"the model refused: No."}
 
 
 def test_a_run_of_an_earlier_version_keeps_its_refusals_as_replies(mine, out):
     with HostedService() as service:
         model = profile(mine, service)
         localemp.generate(model=model, data="samples", limit=2, out=out)
-        old = lines(out)
+        old = read_records(out)
         old[0]["reply"] = old[0]["stages"][0]["text"] = SORRY
         old[0]["stages"][0]["finish_reason"] = "refusal"
         (out / RESPONSES).write_text("".join(json.dumps(line) + "\n" for line in old))

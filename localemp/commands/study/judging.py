@@ -23,6 +23,7 @@ from localemp.utils.interrupts import noting
 from localemp.utils.option import check_at_least
 from localemp.utils.paths import StrPath
 from localemp.utils.progress import OnProgress, Progress, silent
+from localemp.utils.together import together
 
 if TYPE_CHECKING:
     from localemp.studies.judging.asking import Judging
@@ -126,9 +127,48 @@ def judge_each(
         LocalempError: The judge itself is missing or wrong.
         KeyboardInterrupt: Ctrl-C. What was finished is kept, and the note says how much that is.
     """
-    from localemp.studies.judging.asking import Judging, ask_each
-
     check_at_least(1, votes=votes, limit=limit)
+    with ExitStack() as stack:
+        asked = _open_judge(stack, studies, config, votes, name, prompts, answers, limit, budget, on_progress)
+        _ask_at_once([asked])
+        return asked.results()
+
+
+@dataclass(slots=True)
+class _Judge:
+    """A judge and what it is asked about several studies; `outcomes` has the error of a study that cannot be asked."""
+
+    pipeline: Pipeline
+    outcomes: "list[Judging | LocalempError]"
+    on_progress: OnProgress
+
+    @property
+    def opened(self) -> "list[Judging]":
+        return [each for each in self.outcomes if not isinstance(each, LocalempError)]
+
+    @property
+    def pending(self) -> "list[Judging]":
+        return [each for each in self.opened if each.pending and each.error is None]
+
+    def results(self) -> list[JudgeResult | LocalempError]:
+        return [each if isinstance(each, LocalempError) else each.error or _result(each) for each in self.outcomes]
+
+
+def _open_judge(
+    stack: ExitStack,
+    studies: Iterable[StrPath],
+    config: RunConfig,
+    votes: int,
+    name: str | None,
+    prompts: StrPath | None,
+    answers: "Answers | None",
+    limit: int | None,
+    budget: Limit,
+    on_progress: OnProgress,
+) -> _Judge:
+    """Open a judge's folders, until the stack is closed."""
+    from localemp.studies.judging.asking import Judging
+
     pipeline = Pipeline(config, on_progress, Budget.of(budget))
     if note := pipeline.check_budget():
         _log.info("note: %s", note)
@@ -136,23 +176,30 @@ def judge_each(
     choose = _texts(pipeline, prompts, answers, votes)
     pipeline.note_end()
     outcomes: list[Judging | LocalempError] = []
-    with ExitStack() as stack:
-        for study in studies:
-            place = Path(study) / JUDGES / folder
-            try:
-                rated = open_study(Path(study))
-                judging = Judging.open(rated, place, pipeline, choose(place), votes=votes, limit=limit)
-            except LocalempError as error:
-                outcomes.append(error)
-                continue
-            stack.callback(judging.answers.close)
-            _warn_of_own_family(judging, pipeline.model_name)
-            outcomes.append(judging)
-        opened = [each for each in outcomes if isinstance(each, Judging)]
-        with noting(lambda: "; ".join(each.saved() for each in opened)):
-            if pending := [each for each in opened if each.pending and each.error is None]:
-                run_here(ask_each(pipeline, pending, on_progress), "await asyncio.to_thread(study.judge, ...) there")
-        return [each if isinstance(each, LocalempError) else each.error or _result(each) for each in outcomes]
+    for study in studies:
+        place = Path(study) / JUDGES / folder
+        try:
+            rated = open_study(Path(study))
+            judging = Judging.open(rated, place, pipeline, choose(place), votes=votes, limit=limit)
+        except LocalempError as error:
+            outcomes.append(error)
+            continue
+        stack.callback(judging.answers.close)
+        _warn_of_own_family(judging, pipeline.model_name)
+        outcomes.append(judging)
+    return _Judge(pipeline, outcomes, on_progress)
+
+
+def _ask_at_once(judges: "Sequence[_Judge]") -> None:
+    """Ask judges what is left, all at the same time."""
+    from localemp.studies.judging.asking import ask_each
+
+    async def ask() -> None:
+        await together(ask_each(each.pipeline, each.pending, each.on_progress) for each in judges if each.pending)
+
+    with noting(lambda: "; ".join(each.saved() for judge in judges for each in judge.opened)):
+        if any(judge.pending for judge in judges):
+            run_here(ask(), "await asyncio.to_thread(study.judge, ...) there")
 
 
 def judge_all(
@@ -168,7 +215,7 @@ def judge_all(
     on_progress: OnProgress = silent,
     **settings: Unpack[RunSettings],
 ) -> dict[str, JudgeResult | LocalempError]:
-    """Let several models rate a study, one after another. The same call resumes what was stopped.
+    """Let several models rate a study, one after another, or by batch at once. The same call resumes what was stopped.
 
     Args:
         study: The study's folder.
@@ -208,21 +255,24 @@ def judge_all(
     money = Budget.of(budget)
     for each in judges.values():
         Pipeline(each, budget=money).check_budget()
-    for name, each in judges.items():
-        try:
-            [outcomes[name]] = judge_each(
-                [study],
-                each,
-                votes=votes,
-                prompts=prompts,
-                answers=answers,
-                limit=limit,
-                budget=money,
-                on_progress=partial(_tell, name, on_progress),
-            )
-        except LocalempError as error:
-            outcomes[name] = error
-    return outcomes
+    with ExitStack() as stack:
+        opened: dict[str, _Judge] = {}
+        for name, each in judges.items():
+            told = partial(_tell, name, on_progress)
+            try:
+                opened[name] = _open_judge(stack, [study], each, votes, None, prompts, answers, limit, money, told)
+                if not each.batch:
+                    _ask_at_once([opened[name]])
+            except LocalempError as error:
+                outcomes[name] = error
+        if shared.batch:  # each batch may take a day
+            _ask_at_once(list(opened.values()))
+        for name in opened.keys() - outcomes.keys():
+            try:
+                [outcomes[name]] = opened[name].results()
+            except LocalempError as error:
+                outcomes[name] = error
+        return {name: outcomes[name] for name in judges}
 
 
 def _tell(judge: str, on_progress: OnProgress, progress: Progress) -> None:

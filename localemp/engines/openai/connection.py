@@ -5,7 +5,8 @@ wrong in an attempt is raised as a `ResponseError`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, BinaryIO, TypeVar
 
@@ -27,6 +28,7 @@ TRANSFER_SECONDS = 3600.0
 MAX_FILE_BYTES = 8 * 2**30
 """Largest file that is fetched, in bytes."""
 
+_LOOK = 5.0  # seconds between two looks at how long a response is awaited
 _BEGINNING = 1000  # bytes by which a web page is recognised
 # Where the body of the response goes, instead of into memory: set while a file is downloaded.
 _SINK: ContextVar[BinaryIO | None] = ContextVar("sink", default=None)
@@ -71,7 +73,7 @@ class Connection:
         body: Mapping[str, Any],
         read: Callable[[bytes], T],
         *,
-        seconds: float | None = None,
+        seconds: Callable[[], float] | None = None,
         on_headers: Callable[[Mapping[str, str]], None] = lambda _: None,
     ) -> T:
         """Send a request once.
@@ -80,7 +82,8 @@ class Connection:
             path: Path after the base URL.
             body: The request, as JSON values.
             read: Parses the body of the response, or raises a ResponseError.
-            seconds: Seconds for the response, if they are fewer than those of the connection.
+            seconds: Returns the seconds for the response, if they are fewer than those of the connection; asked again
+                while it is awaited.
             on_headers: Called with the headers of a good response; those of others are in the error.
 
         Raises:
@@ -90,13 +93,13 @@ class Connection:
         """
         async with self._clients.one() as client:
             asked = client.post(path, cast_to=httpx2.Response, body=body)
-            return await self._once(asked, read, min(seconds or self._timeout, self._timeout), on_headers)
+            return await self._once(asked, read, seconds or (lambda: self._timeout), on_headers)
 
     async def get(self, path: str, read: Callable[[bytes], T], query: Mapping[str, Any] | None = None) -> T:
         """Send a GET request once, with a timeout of at most 30 seconds; see `post`."""
         async with self._clients.one() as client:
             asked = client.get(path, cast_to=httpx2.Response, options={"params": query or {}})
-            return await self._once(asked, read, min(self._timeout, 30.0))
+            return await self._once(asked, read, lambda: min(self._timeout, 30.0))
 
     async def upload(
         self, path: str, fields: Mapping[str, str], name: str, file: BinaryIO, read: Callable[[bytes], T]
@@ -110,7 +113,7 @@ class Connection:
                 files=[("file", (name, file, "application/jsonl"))],
                 options={"headers": {"Content-Type": "multipart/form-data"}},
             )
-            return await self._once(asked, read, TRANSFER_SECONDS)
+            return await self._once(asked, read, lambda: TRANSFER_SECONDS)
 
     async def download(self, path: str, file: BinaryIO) -> None:
         """Fetch a file once, piece by piece; raises what `post` raises.
@@ -122,7 +125,7 @@ class Connection:
         token = _SINK.set(file)
         try:
             async with self._clients.one() as client:
-                await self._once(client.get(path, cast_to=httpx2.Response), bytes, TRANSFER_SECONDS)
+                await self._once(client.get(path, cast_to=httpx2.Response), bytes, lambda: TRANSFER_SECONDS)
         finally:
             _SINK.reset(token)
 
@@ -143,11 +146,11 @@ class Connection:
         self,
         asked: Awaitable[httpx2.Response],
         read: Callable[[bytes], T],
-        seconds: float,
+        seconds: Callable[[], float],
         on_headers: Callable[[Mapping[str, str]], None] = lambda _: None,
     ) -> T:
         try:
-            async with asyncio.timeout(seconds):  # for the whole response: a server may trickle bytes forever
+            async with within(seconds):  # for the whole response: a server may trickle bytes forever
                 response = await asked
         except (TimeoutError, openai.APITimeoutError) as error:
             connecting = isinstance(error.__cause__, httpx2.ConnectTimeout)
@@ -216,6 +219,27 @@ class Connection:
         error.retry_after = seconds_asked(response.headers) or error.retry_after
         self.hide_key(error)
         return error
+
+
+@asynccontextmanager
+async def within(seconds: Callable[[], float]) -> AsyncIterator[None]:
+    """Raise TimeoutError after some seconds, which can become more or fewer meanwhile."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with asyncio.timeout(seconds()) as limit:
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            if not limit.expired():
+                limit.reschedule(began + seconds())
+                timer = loop.call_later(_LOOK, look)
+
+        timer = loop.call_later(_LOOK, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _read(content: bytes, read: Callable[[bytes], T]) -> T:

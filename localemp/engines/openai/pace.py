@@ -366,8 +366,8 @@ class Pace:
             return f"waiting {max(0.0, self._until - now):.0f} s: rate limit"
         limit = self.limits.binding(now)
         if limit is not None:
-            return f"{limit} by the server's limit, {in_flight}"
-        return f"{60 * self._refusals.rate:,.0f} requests/min, as the server refuses more" if self._refusals else ""
+            return f"{limit} allowed, {in_flight}"
+        return f"{60 * self._refusals.rate:,.0f} requests/min, more is refused" if self._refusals else ""
 
 
 _shared: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakValueDictionary[tuple[str, ...], Pace]]"

@@ -178,7 +178,8 @@ class Judge:
             FatalEngineError: No further answer can be had.
             RunError: The folder cannot be written. Whatever stops it, what was answered is in the folder.
         """
-        tally, spending = Tally(len(asked)), Spending(answers, found_again=engine.finds_again)
+        tally = Tally(len(asked), bill=answers.bill.of_what_follows())
+        spending = Spending(answers, found_again=engine.finds_again)
 
         async def ask(question: Question) -> None:
             messages, sampling = self.messages(question), self.sampling

@@ -19,6 +19,7 @@ from localemp.engines.openai.batch.store import BatchStore, asked_in
 from localemp.engines.openai.batch.submission import Service, SmallerBatchError, Timing
 from localemp.engines.openai.engine import PATHS, OpenAIEngine
 from localemp.engines.openai.failures import is_retryable, refused_parameter
+from localemp.engines.openai.target import URL_HINT
 from localemp.errors import EngineError, FatalEngineError
 from localemp.protocol.errors import ResponseError
 from localemp.sampling import Sampling
@@ -123,7 +124,8 @@ class OpenAIBatchEngine(OpenAIEngine):
             raise FatalEngineError(wrong.message, wrong.hint) from error
         if missing:
             raise FatalEngineError(
-                f"{self.base_url} has no Batch API: it does not know {missing}", "omit --batch to ask one by one"
+                f"{self.base_url} has no Batch API: it does not know {missing}",
+                f"omit --batch to ask one by one, or {URL_HINT}",
             )
         await asyncio.to_thread(self._store.open)
 

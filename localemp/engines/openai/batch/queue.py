@@ -6,7 +6,7 @@ that a service takes. A request that is in a batch of an earlier process waits f
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +52,7 @@ class BatchQueue:
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._draft: Draft | None = None
         self._last = 0.0  # when the last request came
-        self._lulls = growing(service.timing.lull, service.timing.longest_lull, 2.0)
+        self._lulls = self._new_lulls()
         self._submissions: dict[str, Submission] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped: Exception | None = None
@@ -117,11 +117,17 @@ class BatchQueue:
         self._last = self._service.clock()
 
     async def _end_in_a_lull(self, draft: Draft) -> None:
+        if all(each.batch.state.step == "fetched" for each in self._submissions.values()):
+            self._lulls = self._new_lulls()
         lull = next(self._lulls)
         while (left := self._last + lull - self._service.clock()) > 0:
             await self._service.sleep(left)
         if self._draft is draft:
             self._end_draft(draft)
+
+    def _new_lulls(self) -> Iterator[float]:
+        """Return the waits for further requests: longer each time, for requests that come one by one for long."""
+        return growing(self._service.timing.lull, self._service.timing.longest_lull, 2.0)
 
     def _end_draft(self, draft: Draft) -> None:
         self._draft = None

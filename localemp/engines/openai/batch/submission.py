@@ -39,7 +39,8 @@ class Timing:
     """How long is waited for what, in seconds.
 
     Attributes:
-        lull: Without a further request, until those that have come become a batch; doubled for each further batch.
+        lull: Without a further request, until those that have come become a batch; doubled for each further one while
+            others are under way.
         longest_lull: The most that becomes of it.
         poll: Until a batch is looked at for the second time; longer each time.
         longest_poll: The most that becomes of it.
