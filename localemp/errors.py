@@ -24,6 +24,7 @@ The library raises them; only `localemp.cli` prints.
 
 import difflib
 from collections.abc import Iterable
+from decimal import Decimal
 
 
 class LocalempError(Exception):
@@ -213,8 +214,9 @@ class BudgetError(FatalEngineError):
 
     def __init__(self, limit: float, spent: float, needed: float) -> None:
         self.limit, self.spent, self.needed = limit, spent, needed
+        budget = f"the budget of {Decimal(f'{limit:g}'):f} US dollars is {'used up' if spent else 'too small'}"
         super().__init__(
-            f"the budget of {limit:g} US dollars is used up: {spent:.6f} spent, {max(0.0, limit - spent):.6f} left, "
-            f"and the next request may cost {needed:.6f}",
+            f"{budget}: {spent:.6f} spent, {max(0.0, limit - spent):.6f} left, and the next request may cost "
+            f"{needed:.6f}",
             "run the same command again with a larger --budget; what was answered is kept",
         )

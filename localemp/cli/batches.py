@@ -50,11 +50,18 @@ def cancel(run: Path, base_url: str | None, as_json: bool) -> None:
 
     found = cancel_batches(run, base_url=base_url)
     _show(found, run, as_json)
-    cancelled = sum(each.status in ("cancelling", "cancelled") and not each.fetched for each in found)
-    if cancelled and not as_json:
-        click.echo(f"{count(cancelled, 'batch', 'batches')} cancelled; the service may take some minutes to stop")
-    elif found and not as_json:
-        click.echo("nothing to cancel: the service works on none of them")
+    if not found or as_json:
+        return
+    stopping, stopped = (
+        sum(each.status == status and not each.fetched for each in found) for status in ("cancelling", "cancelled")
+    )
+    if stopping:
+        being = "is" if stopping == 1 else "are"
+        click.echo(f"{count(stopping, 'batch', 'batches')} {being} being cancelled; the service may take some minutes")
+    elif stopped:
+        click.echo(f"{count(stopped, 'batch', 'batches')} cancelled; nothing is under way any more")
+    else:
+        click.echo("nothing to cancel: no batch is under way")
 
 
 def _show(found: "Sequence[BatchStatus]", run: Path, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import click
 
 from localemp.cli.tables import show_table
 from localemp.utils.formatting import count, share
+from localemp.utils.formatting import dollars as in_dollars
 from localemp.utils.text import for_terminal
 
 if TYPE_CHECKING:
@@ -129,18 +130,20 @@ def _cells(row: "RowEstimate") -> list[str]:
 
 
 def _dollars(dollars: "Dollars | None") -> str:
-    return "" if dollars is None else f"{dollars.expected:.4f}"
+    return "" if dollars is None else in_dollars(dollars.expected)
 
 
 def _prices(dollars: "Dollars") -> str:
-    cached = "unknown" if dollars.cached is None else f"{dollars.cached:.4f}"
-    batch = "unknown" if dollars.batch is None else f"{dollars.batch:.4f}"
+    cached = "unknown" if dollars.cached is None else in_dollars(dollars.cached)
+    batch = "unknown" if dollars.batch is None else in_dollars(dollars.batch)
     others = {"flex": dollars.flex, "priority": dollars.priority}
-    more = "".join(f", {each:.4f} in the {tier} tier" for tier, each in others.items() if each is not None)
-    chosen = "" if dollars.chosen is None else f"{dollars.chosen:.4f} US dollars in the tier that is asked for; "
+    more = "".join(f", {in_dollars(each)} in the {tier} tier" for tier, each in others.items() if each is not None)
+    chosen = (
+        "" if dollars.chosen is None else f"{in_dollars(dollars.chosen)} US dollars in the tier that is asked for; "
+    )
     return (
-        f"{chosen}{dollars.standard:.4f} US dollars at the standard price, {cached} with cached input, {batch} in the "
-        f"batch tier{more}; {dollars.most:.4f} if every reply is as long as allowed"
+        f"{chosen}{in_dollars(dollars.standard)} US dollars at the standard price, {cached} with cached input, {batch} "
+        f"in the batch tier{more}; {in_dollars(dollars.most)} if every reply is as long as allowed"
     )
 
 

@@ -103,13 +103,12 @@ def checked_table(checked: "Sequence[CheckedModel]") -> "Table":
 
 def not_asked(checked: "Sequence[CheckedModel]") -> list[str]:
     """Return a line for each service that could not be asked, with the reason."""
-    models: dict[tuple[str, str], list[str]] = {}
+    models: dict[str, list[str]] = {}
     for each in checked:
         if each.found is None:
-            models.setdefault((each.service, each.why), []).append(each.name)
-    return [
-        for_terminal(f"{service} was not asked about {_some(names)}: {why}") for (service, why), names in models.items()
-    ]
+            why = each.why if each.service in each.why else f"{each.service}: {each.why}"
+            models.setdefault(why, []).append(each.name)
+    return [for_terminal(f"not checked: {_some(names)}: {why}") for why, names in models.items()]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -228,6 +228,7 @@ def _vllm_settings(context: EngineContext) -> Mapping[str, Any]:
 
 def _openai(context: EngineContext) -> Engine:
     from localemp.engines.openai.engine import OpenAIEngine
+    from localemp.models.profiles import is_of_openai
 
     profile = context.profile
     if context.engine_args:
@@ -240,6 +241,7 @@ def _openai(context: EngineContext) -> Engine:
         "price": profile.price,
         "extra_body": {**profile.request, **_asked(context), **context.request},
         "notice": profile.notice,
+        "of_openai": is_of_openai(profile.name),
         "named": context.base_url is not None,
     }
     if context.batch:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from localemp.utils.formatting import count, share
+from localemp.utils.formatting import dollars as in_dollars
 
 N = TypeVar("N", int, float)
 
@@ -82,6 +83,12 @@ class RowEstimate:
         """The share of prompt tokens that will come from the prefix cache."""
         return None if self.cached_tokens is None else self.cached_tokens / max(self.prompt_tokens, 1)
 
+    @property
+    def unpriced(self) -> str:
+        """Why it is not known what a service will charge; empty if it is, or if nobody charges anything."""
+        known, _, why = self.how.get("dollars", "").partition("unknown: ")
+        return "" if known else why
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -143,7 +150,8 @@ class Estimate:
         if total.seconds is not None:
             parts.insert(0, f"about {duration(total.seconds)}")
         if total.dollars is not None:
-            parts.append(f"about {total.dollars.expected:.4f} US dollars")
+            parts.append(f"about {in_dollars(total.dollars.expected)} US dollars")
+        parts += dict.fromkeys(f"unpriced ({why})" for row in self.rows if (why := row.unpriced))
         if self.within_budget is not None:
             parts.append(f"the budget is enough for about {share(self.within_budget, total.pending, 'dialogue')}")
         if total.will_not_fit:

@@ -330,6 +330,12 @@ def served_profile(name: str) -> Profile:
     return profile.model_copy(update={"engine": "openai", "model": profile.model or name, **unknown})
 
 
+def is_of_openai(name: str) -> bool:
+    """Return whether a shipped profile is of a model of OpenAI's, wherever it is asked."""
+    profile = load_profile(name, "chat") if name in _shipped() else None
+    return profile is not None and profile.engine == "openai" and profile.base_url is None
+
+
 def is_hub_id(text: str) -> bool:
     """Return whether a text has the form of a Hugging Face id: "organisation/name"."""
     return re.fullmatch(_HUB_ID, text) is not None

@@ -35,7 +35,10 @@ class Responder:
         **settings: Unpack[RunSettings],
     ) -> None:
         config, on_progress = take_former(cast("dict[str, Any]", settings), config, on_progress)
-        self.pipeline = Pipeline(RunConfig.of(settings, config), on_progress)
+        config = RunConfig.of(settings, config)
+        if config.batch:
+            raise OptionError("--batch: its answers can take a day, and a single reply is waited for", "omit --batch")
+        self.pipeline = Pipeline(config, on_progress)
         self._engine: Engine | None = None
 
     @property

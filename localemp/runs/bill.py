@@ -26,6 +26,7 @@ class Bill:
         at_risk: The most that these have cost, and what sessions that were killed may have paid.
         batched: Ids of the answers of batches, which can arrive again and are billed once.
         tiers: The tiers that the lines were billed in, empty for the ordinary one.
+        hosted: Whether a service was asked, so that an answer without a price has cost something.
     """
 
     paid: float = 0.0
@@ -36,6 +37,7 @@ class Bill:
     at_risk: float = 0.0
     batched: set[str] = field(default_factory=set, repr=False, compare=False)
     tiers: set[str] = field(default_factory=set, compare=False)
+    hosted: bool = field(default=False, compare=False)
 
     @property
     def cost(self) -> float | None:
@@ -98,6 +100,7 @@ class Bill:
         """Add the numbers of another bill."""
         for name in ("paid", "failed", "answers", "unpriced", "unanswered", "at_risk"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.hosted = self.hosted or other.hosted
 
     def lines(self, of: str = "") -> list[str]:
         """Return it in words, a line each; none if nothing was paid.
@@ -110,6 +113,10 @@ class Bill:
             failed = f", {dollars(self.failed)} of it for replies that failed" if self.failed else ""
             without = f", without {count(self.unpriced, 'answer')} of unknown price" if self.unpriced else ""
             told.append(f"cost{f' of {of}' if of else ''}: {dollars(self.paid)} US dollars{failed}{without}")
+        elif self.unpriced and self.hosted:
+            told.append(
+                f"cost{f' of {of}' if of else ''}: unpriced; no price of {count(self.unpriced, 'answer')} is known"
+            )
         if self.unanswered:
             most = f", at most {dollars(self.at_risk)} US dollars" if self.at_risk else ""
             told.append(

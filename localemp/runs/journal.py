@@ -156,6 +156,7 @@ class Journal(AppendLog):
         elif self.manifest.get("settings") != settings:
             self.manifest = {"format": 1, "created": now(), "settings": settings, "sessions": []}
             write_json(self.folder / MANIFEST, self.manifest)
+        self.bill.hosted = settings.get("engine") == "openai"
         for session in self.manifest["sessions"]:
             self.bill.take_session(session)
         # The folder is known to be a journal now: remove what a killed process left half-written.

@@ -104,14 +104,14 @@ def test_a_service_that_cannot_be_asked_is_no_error_for_the_others(localemp, pro
         done = localemp("models", "check", *words, env={"OPENAI_API_KEY": "sk-secret"})
     assert done.returncode == 1, "it was named, and was not found"
     assert states(done) == {"model": "state", "mine": "exists"}
-    assert f"{other.url} was not asked about theirs: {other.url} rejects the key" in done.stdout
+    assert f"not checked: theirs: {other.url} rejects the key" in done.stdout
     assert "sk-secret" not in done.stdout + done.stderr
 
 
 def test_without_a_key_openai_is_not_asked(localemp):
     done = localemp("models", "check", "gpt-6-luna", env={"OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""})
     assert done.returncode == 1, "it was named, and was not found"
-    assert "https://api.openai.com/v1 was not asked about gpt-6-luna" in done.stdout
+    assert "not checked: gpt-6-luna: https://api.openai.com/v1 requires a key" in done.stdout
     assert "OPENAI_API_KEY is not set" in done.stdout
 
 
@@ -132,7 +132,7 @@ def test_whatever_a_service_answers_is_told_in_a_line(localemp, listing, failing
     with Service(*MANY, models=listing, failing=failing) as service:
         done = localemp("models", "check", "mine", "--base-url", service.url)
     assert done.returncode == 1
-    (line,) = [line for line in done.stdout.splitlines() if "was not asked about mine: " in line]
+    (line,) = [line for line in done.stdout.splitlines() if "not checked: mine: " in line]
     assert why in line
 
 

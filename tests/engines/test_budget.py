@@ -111,7 +111,9 @@ async def test_what_the_requests_under_way_may_cost_is_held():
 
 async def test_a_budget_that_is_too_small_asks_nothing():
     service = Service()
-    with pytest.raises(BudgetError, match=r"the budget of 1e-05 US dollars is used up: 0.000000 spent, 0.000010 left"):
+    with pytest.raises(
+        BudgetError, match=r"the budget of 0.00001 US dollars is too small: 0.000000 spent, 0.000010 left"
+    ):
         await ask_many(service, Budget(1e-5))
     assert service.sent == 0
 

@@ -65,3 +65,12 @@ async def test_refusals_tell_the_limits_too() -> None:
             with pytest.raises(EngineError, match="keeps limiting requests"):
                 await ask_all(engine, 1)
             assert engine.status() == "600 requests/min allowed, 0 in flight"
+
+
+async def test_a_request_above_a_whole_minutes_limit_is_not_asked_again() -> None:
+    with HostedService(limits=Limits(tokens=1000)) as service:
+        async with engine_for(service) as engine:
+            with pytest.raises(EngineError, match="takes no request of this size"):
+                await engine.chat([Message("user", "I lost my job.")], Sampling(max_tokens=2000))
+            await ask_all(engine, 2)
+    assert [each.status for each in service.completions_of()] == [429, 200, 200]

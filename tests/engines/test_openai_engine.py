@@ -241,7 +241,7 @@ async def test_waits_double_up_to_a_bound_with_jitter() -> None:
         (error(429, "You exceeded your current quota", code="insufficient_quota"), "quota .* used up", "credit"),
         (error(429, "You exceeded your current quota", type="insufficient_quota"), "quota .* used up", "credit"),
         (error(402, "Insufficient balance"), "quota .* used up: Insufficient balance", "credit"),
-        (error(401, "Incorrect API key"), "rejects the key in OPENAI_API_KEY: Incorrect", "export OPENAI_API_KEY="),
+        (error(401, "Incorrect API key"), "requires a key, and OPENAI_API_KEY is not set", "export OPENAI_API_KEY="),
         (error(403, "No access to this model"), "OPENAI_API_KEY may not use 'tiny' at http", "export OPENAI_API_KEY="),
         (error(404, "The model `tiny` does not exist.", code=404), "has no model 'tiny': The model", "--base-url"),
     ],
@@ -664,7 +664,7 @@ async def test_the_list_of_models_is_advice(models: Answer, told: str, caplog: p
 @pytest.mark.parametrize(
     ("models", "message", "hint"),
     [
-        (error(401, "bad key"), "rejects the key in OPENAI_API_KEY: bad key", "OPENAI_API_KEY"),
+        (error(401, "bad key"), "requires a key, and OPENAI_API_KEY is not set", "OPENAI_API_KEY"),
         (Answer(body={"data": [{"id": "b"}, {"id": "a"}]}), "has no model 'tiny'", "its models: a, b"),
         (Answer(body=[{"id": "a\x1b[2J"}]), "has no model 'tiny'", "its models: a\\x1b[2J"),
     ],

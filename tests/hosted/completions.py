@@ -231,8 +231,9 @@ def _check_parameters(body: Mapping[str, Any], model: Model) -> None:
                 "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'."
             )
             raise unsupported("max_tokens", message, "unsupported_parameter")
+        reasons = body.get("reasoning_effort", model.efforts[0]) != "none"
         for name in ("temperature", "top_p"):
-            if body.get(name, 1) != 1:
+            if reasons and body.get(name, 1) != 1:
                 message = f"Unsupported value: '{name}' does not support {body[name]} with this model."
                 raise unsupported(name, message, "unsupported_value")
     for name in ("reasoning_effort", "verbosity"):

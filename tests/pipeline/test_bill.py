@@ -104,7 +104,7 @@ def test_a_budget_is_never_passed_and_the_rest_is_answered_later(mine, out, stra
         with pytest.raises(BudgetError) as stopped:
             generate(model, out, strategy=strategy, budget=budget)
         assert service.bill.total <= budget
-        assert f"the budget of {budget:g} US dollars is used up" in stopped.value.message
+        assert f"the budget of {budget:.5f}".rstrip("0") in stopped.value.message
         assert "of 8 dialogues are left" in stopped.value.hint
         before = service.bill.total
         with pytest.raises(BudgetError):
@@ -142,6 +142,15 @@ def test_a_budget_needs_prices(mine, out):
         with pytest.raises(OptionError, match="no price of mine in the flex tier is known"):
             generate(profile(mine, service), out, budget=1, service_tier="flex")
         assert not service.log
+
+
+def test_answers_without_a_known_price_are_called_unpriced(mine, out):
+    with HostedService() as service:
+        result = generate(profile(mine, service, prices=""), out)
+    assert (result.bill.paid, result.bill.unpriced) == (0, 8)
+    assert result.bill.lines("the run") == ["cost of the run: unpriced; no price of 8 answers is known"]
+    assert "unpriced (no list price of mine is known)" in result.estimate.line
+    assert Bill(unpriced=8).lines() == [], "a model that runs here costs nothing"
 
 
 def test_a_session_that_was_killed_counts_as_the_most_that_it_may_have_paid():

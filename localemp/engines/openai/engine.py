@@ -34,7 +34,7 @@ from localemp.engines.openai.ollama import loaded_context
 from localemp.engines.openai.pace import MOST_IN_FLIGHT, Lane, Pace, shared_pace
 from localemp.engines.openai.rate_limits import cost_of
 from localemp.engines.openai.requests import Requests
-from localemp.engines.openai.servers import OTHER, may_be_cut, server_of
+from localemp.engines.openai.servers import OPENAI, OTHER, Server, may_be_cut, server_of
 from localemp.engines.openai.target import Target
 from localemp.engines.spending import attempt
 from localemp.errors import EngineError, FatalEngineError, OptionError, UnknownNameError
@@ -94,6 +94,7 @@ class OpenAIEngine(Engine):
         price: Price | None = None,
         extra_body: Mapping[str, Any] | None = None,
         notice: str = "",
+        of_openai: bool = False,
         max_retries: int = 10,
         timeout: float = 600.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -113,6 +114,7 @@ class OpenAIEngine(Engine):
             price: Price of the model; None if unknown, then no cost is computed.
             extra_body: Further fields of the request; they override those of the sampling.
             notice: What is known of the model's end, for the error if the server does not have it; usually empty.
+            of_openai: Whether the model is one of OpenAI's: what it refuses is known then, also behind a proxy.
             max_retries: Most retries of a request; those after a rate limit do not count while others are answered.
             timeout: Timeout of one attempt, in seconds.
             sleep: Waits between attempts.
@@ -134,8 +136,8 @@ class OpenAIEngine(Engine):
         self.model, self.api, self.price = model, api, price
         self.concurrency, self.context_length = concurrency or MOST_IN_FLIGHT, context_length
         self.base_url = self._target.url
-        server = self._target.server
-        self._requests = Requests(model, api, extra_body or {}, server)
+        server, self._of_openai = self._target.server, of_openai
+        self._requests = Requests(model, api, extra_body or {}, self._refuser)
         tier = self._requests.extra.get("service_tier")
         self._may_be_slow = tier == "flex"
         self._reader = AnswerReader(self.base_url, api, price, tier if isinstance(tier, str) else None, server.charges)
@@ -147,6 +149,11 @@ class OpenAIEngine(Engine):
         # What is known of the server: it has the API, it has answered, it is a web site.
         self._known = self._answered = self._web_site = False
         self._failed = 0  # requests before the first answer
+
+    @property
+    def _refuser(self) -> Server:
+        """The server whose refusals are to be expected: OpenAI's if an unknown one passes requests on to it."""
+        return OPENAI if self._of_openai and self._target.server is OTHER else self._target.server
 
     def check(self) -> None:
         """Check that there is a key where the server is known to need one.
@@ -176,7 +183,7 @@ class OpenAIEngine(Engine):
         name = models.listed_as(self.model)
         if self._target.server is OTHER:
             self._target = replace(self._target, server=server_of(models.owners.get(name, "")))
-        server = self._requests.server = self._target.server
+        server, self._requests.server = self._target.server, self._refuser
         listed = models.has(self.model) if server.lists_models else True
         if listed is False and not self._target.is_openai:
             raise FatalEngineError(f"{self.base_url} has no model {self.model!r}", f"its models: {models}")

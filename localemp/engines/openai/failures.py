@@ -93,7 +93,7 @@ def is_retryable(error: ResponseError, sent: Collection[str]) -> bool:
         error: The error.
         sent: Names of the request's fields.
     """
-    if isinstance(error, ServerError) and (_quota_is_used_up(error) or _is_too_long(error)):
+    if isinstance(error, ServerError) and (_quota_is_used_up(error) or _is_too_long(error) or _is_above_limit(error)):
         return False
     return error.is_transient and refused_parameter(error) not in sent
 
@@ -215,6 +215,11 @@ def _explain_served(
             "add credit or use another key, then run the same command again",
         )
     variable = target.key_variable
+    if is_wrong_key(error) and not target.key:
+        return FatalEngineError(
+            f"{target.url} requires a key, and {variable} is not set",
+            f"export {variable}=... with a key for this server",
+        )
     if is_wrong_key(error):
         return FatalEngineError(
             f"{target.url} rejects the key in {variable}: {message}",
@@ -230,6 +235,8 @@ def _explain_served(
             f"{target.url} has no model {target.model!r}: {message}",
             target.notice or f"check the name of the model, and {URL_HINT}",
         )
+    if _is_above_limit(error):
+        return EngineError(f"{target.url} takes no request of this size (429): {message}", "lower --max-tokens")
     if status == 429:
         return EngineError(f"{target.url} keeps limiting requests (429): {message}", "lower --concurrency")
     return EngineError(f"{target.url} answered with {'an error' if error.inside else f'status {status}'}: {message}")
@@ -250,6 +257,11 @@ def is_wrong_key(error: ResponseError) -> bool:
 def _quota_is_used_up(error: ServerError) -> bool:
     # Several hosts use 402 (payment required).
     return error.status == 402 or bool(_NO_QUOTA & {error.code, error.type})
+
+
+def _is_above_limit(error: ServerError) -> bool:
+    # More tokens than a whole minute has: waiting does not help.
+    return error.status == 429 and error.message.lower().startswith("request too large")
 
 
 def _is_too_long(error: ServerError) -> bool:

@@ -22,6 +22,7 @@ from hosted import HostedService, Limits, Outcome, Service, ServiceError, Shares
 from hosted.batches import Pace
 from hosted.faults import Kind
 
+import localemp
 from localemp.engines.base import Completion
 from localemp.engines.openai.batch.engine import OpenAIBatchEngine
 from localemp.engines.openai.batch.lines import AnswerFile
@@ -501,3 +502,14 @@ def test_refusals_are_passed_on_and_asked_anew(tmp_path):
         assert len(errors_of(first)) == 1
         answers(service, tmp_path, ["hello"])
         assert len(service.batches.all) == 2
+
+
+@pytest.mark.parametrize("effort", ["none", "low"])
+def test_what_a_model_of_openai_refuses_is_known_behind_a_proxy_too(tmp_path, monkeypatch, effort):
+    with HostedService(pace=QUICK) as service:
+        monkeypatch.setenv("OPENAI_BASE_URL", service.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-test")
+        config = {"model": "gpt-6.1-terra", "reasoning_effort": effort, "data": "samples", "limit": 2, "batch": True}
+        result = localemp.generate(**config, out=tmp_path / "run")
+    assert len(result.answered) == 2
+    assert [len(batch.bad) for batch in service.batches.all.values()] == [0], "no batch is lost by a refusal"

@@ -207,7 +207,7 @@ def test_ctrl_c_leaves_batches_going_and_says_how_to_go_on(localemp, tmp_path):
             json.loads(localemp("batches", "list", run.folder, "--json", env=environment).stdout)[0]["completed"] == 1
         )
         cancelled = localemp("batches", "cancel", run.folder, env=environment)
-        assert "1 batch cancelled" in cancelled.stdout
+        assert "1 batch is being cancelled" in cancelled.stdout
         service.advance()
 
         with run.running() as process:
@@ -216,3 +216,5 @@ def test_ctrl_c_leaves_batches_going_and_says_how_to_go_on(localemp, tmp_path):
         assert [batch.status for batch in service.batches.all.values()] == ["cancelled", "completed"]
         assert service.bill.requests == DIALOGUES, "what was answered before it was cancelled is used"
         assert "fetched" in localemp("batches", "list", run.folder, env=environment).stdout
+        again = localemp("batches", "cancel", run.folder, env=environment)
+        assert "nothing to cancel: no batch is under way" in again.stdout

@@ -19,6 +19,7 @@ from localemp.engines.openai.batch.store import BatchStore, asked_in
 from localemp.engines.openai.batch.submission import Service, SmallerBatchError, Timing
 from localemp.engines.openai.engine import PATHS, OpenAIEngine
 from localemp.engines.openai.failures import is_retryable, refused_parameter
+from localemp.engines.openai.target import URL_HINT
 from localemp.errors import EngineError, FatalEngineError
 from localemp.protocol.errors import ResponseError
 from localemp.sampling import Sampling
@@ -124,7 +125,8 @@ class OpenAIBatchEngine(OpenAIEngine):
             raise FatalEngineError(wrong.message, wrong.hint) from error
         if missing:
             raise FatalEngineError(
-                f"{self.base_url} has no Batch API: it does not know {missing}", "omit --batch to ask one by one"
+                f"{self.base_url} has no Batch API: it does not know {missing}",
+                f"omit --batch to ask one by one, or {URL_HINT}",
             )
         await asyncio.to_thread(self._store.open)
 
@@ -175,6 +177,7 @@ class OpenAIBatchEngine(OpenAIEngine):
                 return _BatchAnswers(**shown, request=name, seconds=self._store.seconds(name))
             except ResponseError as error:
                 line = None
+                self._connection.hide_key(error)
                 if not is_retryable(error, body):
                     if refused_parameter(error) not in body:
                         self._queue.report(name)
