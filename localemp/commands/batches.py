@@ -4,21 +4,25 @@ Nothing in the folder is changed, so that this works while another process waits
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from localemp.engines.openai.batch.api import BatchAPI, RemoteBatch
 from localemp.engines.openai.batch.store import BatchState, StoredBatch, stored_batches
 from localemp.engines.openai.connection import Connection
 from localemp.engines.openai.failures import explain
-from localemp.engines.openai.target import Target
+from localemp.engines.openai.servers import OTHER, server_at
+from localemp.engines.openai.target import OPENAI_URL, URL_VARIABLE, Target, shown_url
 from localemp.errors import EngineError, OptionError
 from localemp.protocol.errors import ResponseError, ServerError
 from localemp.utils.asynchronous import run_here
 from localemp.utils.files import is_folder
 from localemp.utils.paths import StrPath
+from localemp.utils.text import for_terminal
 
 _log = logging.getLogger(__name__)
 _TIMEOUT = 60.0  # seconds
@@ -89,7 +93,8 @@ async def _each(folder: StrPath, base_url: str | None, cancel: bool) -> list[Bat
     path = Path(folder)
     if not is_folder(path):
         raise OptionError(f"{path} is not a folder", "give the folder of a run, as `localemp generate` names it")
-    found = []
+    found: list[BatchStatus] = []
+    wrong: EngineError | None = None
     for batch in stored_batches(path):
         known = _known(batch)
         if batch.state.step == "fetched" or not (batch.state.server or base_url):
@@ -98,11 +103,14 @@ async def _each(folder: StrPath, base_url: str | None, cancel: bool) -> list[Bat
         try:
             remote = await _ask(batch, base_url, cancel)
         except EngineError as error:
-            if cancel:
-                raise
-            _log.warning("%s: %s", batch.name, error.message)
             remote = None
+            if cancel and wrong is None:
+                wrong = error
+            else:
+                _log.warning("%s: %s", batch.name, error.message)
         found.append(known if remote is None else _told(known, remote))
+    if cancel and wrong is not None:  # raised only now, so that one batch does not keep the others from it
+        raise wrong
     return found
 
 
@@ -139,7 +147,12 @@ def _told(known: BatchStatus, remote: RemoteBatch) -> BatchStatus:
 async def _ask(batch: StoredBatch, base_url: str | None, cancel: bool) -> RemoteBatch | None:
     """Return how the service says that a batch stands, once it is cancelled; None if it was never created."""
     state = batch.state
-    target = Target.resolve(state.model, base_url or state.server, None)
+    if base_url is None and not _is_familiar(state.server):
+        raise EngineError(
+            f"the batch was made at {for_terminal(state.server)}, says the folder; your key is not sent there",
+            "give the address with --base-url if it is right",
+        )
+    target = Target.resolve(state.model, base_url or state.server, None, named=base_url is not None)
     connection = Connection(target, _TIMEOUT)
     api = BatchAPI(connection)
     try:
@@ -161,6 +174,16 @@ async def _ask(batch: StoredBatch, base_url: str | None, cancel: bool) -> Remote
                 raise
     finally:
         await connection.close()
+
+
+def _is_familiar(url: str) -> bool:
+    """Return whether a server may be asked that a folder names, which somebody else may have made."""
+    usual = os.environ.get(URL_VARIABLE) or OPENAI_URL
+    return (
+        url == shown_url(usual)
+        or server_at(url) is not OTHER
+        or urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+    )
 
 
 @contextmanager

@@ -129,6 +129,15 @@ class Connection:
         finally:
             _SINK.reset(token)
 
+    def without_key(self, text: str) -> str:
+        """Mask the key in what the server says."""
+        return mask_key(text, self._key)
+
+    def hide_key(self, error: ResponseError) -> None:
+        """Mask the key in an error."""
+        error.message = self.without_key(error.message)
+        error.args = (error.message,)
+
     async def close(self) -> None:
         """Close all connections."""
         await self._clients.close()
@@ -208,8 +217,7 @@ class Connection:
         """Add the headers to an error, and mask the key in its message."""
         error.headers = response.headers
         error.retry_after = seconds_asked(response.headers) or error.retry_after
-        error.message = mask_key(error.message, self._key)
-        error.args = (error.message,)
+        self.hide_key(error)
         return error
 
 

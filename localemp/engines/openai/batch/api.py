@@ -7,8 +7,9 @@ Nothing that a server sends is trusted: ids are quoted where they become part of
 number of pages, and what is missing or invalid is unknown.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -138,7 +139,7 @@ class BatchAPI:
             "completion_window": WINDOW,
             "metadata": {MARK: name},
         }
-        return await self._connection.post("/batches", body, _remote)
+        return self._shown(await self._connection.post("/batches", body, _remote))
 
     async def find(self, name: str, file: str, since: float, past: Collection[str]) -> RemoteBatch | None:
         """Return the batch of a name, or of a file of requests, unless it is one of the past ones."""
@@ -146,21 +147,26 @@ class BatchAPI:
             found = read_batch(value)
             ours = found.name == name or (file and found.input_file == file)
             if ours and found.id not in past:
-                return found
+                return self._shown(found)
         return None
 
     async def get(self, batch: str) -> RemoteBatch:
         """Return how a batch stands."""
-        return await self._connection.get(f"/batches/{quote(batch, safe='')}", _remote)
+        return self._shown(await self._connection.get(f"/batches/{quote(batch, safe='')}", _remote))
 
     async def cancel(self, batch: str) -> RemoteBatch:
         """Cancel a batch; what is answered by then can be fetched when its status is "cancelled"."""
-        return await self._connection.post(f"/batches/{quote(batch, safe='')}/cancel", {}, _remote)
+        return self._shown(await self._connection.post(f"/batches/{quote(batch, safe='')}/cancel", {}, _remote))
 
     async def download(self, file: str, path: Path) -> None:
-        """Fetch a file of answers, line by line as the service sends it."""
-        with path.open("wb") as target:
+        """Fetch a file of answers, line by line as the service sends it, into a new file."""
+        with path.open("xb") as target:
             await self._connection.download(f"/files/{quote(file, safe='')}/content", target)
+
+    def _shown(self, batch: RemoteBatch) -> RemoteBatch:
+        """Mask the key in what the service says about a batch."""
+        said = (replace(each, message=self._connection.without_key(each.message)) for each in batch.problems)
+        return replace(batch, problems=tuple(said))
 
     async def _entries(
         self, path: str, since: float, query: Mapping[str, Any] | None = None
@@ -173,8 +179,7 @@ class BatchAPI:
             new = [entry for entry in page if _id(entry) not in seen]
             for entry in new:
                 yield entry
-            ages = [_count(entry.get("created_at")) for entry in new]
-            if not (more and new) or all(age is not None and age < since - _DAY for age in ages):
+            if not (more and new) or _are_older(new, since - _DAY):
                 return
             seen.update(map(_id, new))
             after = {"after": _id(new[-1])}
@@ -189,9 +194,9 @@ def read_batch(value: Mapping[str, Any]) -> RemoteBatch:
         _id(value),
         one_line(status, 40),
         str(metadata.get(MARK) or ""),
-        input_file=_text(value.get("input_file_id")),
-        output_file=_text(value.get("output_file_id")),
-        error_file=_text(value.get("error_file_id")),
+        input_file=read_id(value.get("input_file_id")),
+        output_file=read_id(value.get("output_file_id")),
+        error_file=read_id(value.get("error_file_id")),
         total=_count(counts.get("total")),
         completed=_count(counts.get("completed")),
         failed=_count(counts.get("failed")),
@@ -207,7 +212,7 @@ def _problems(value: Any) -> list[Problem]:
     for each in listed[:1000] if isinstance(listed, list) else ():
         if isinstance(each, Mapping):
             message = one_line(str(each.get("message") or "the service gave no reason"), 300)
-            found.append(Problem(_text(each.get("code")), message, _count(each.get("line"))))
+            found.append(Problem(read_id(each.get("code")), message, _count(each.get("line"))))
     return found
 
 
@@ -239,15 +244,24 @@ def _page(content: bytes) -> tuple[list[Mapping[str, Any]], bool]:
     if not isinstance(listed, list):
         raise MalformedResponseError(f"not a list: {one_line(content[:800].decode('utf-8', 'replace'))}")
     entries = [entry for entry in listed if isinstance(entry, Mapping) and _id(entry)]
-    return entries, value.get("has_more") is True
+    return entries, value.get("has_more") is not False  # where it is missing, the next page may be empty
+
+
+def _are_older(entries: Sequence[Mapping[str, Any]], time: float) -> bool:
+    """Return whether all that follows in a list is older than a time: these entries are, the newest of them first."""
+    ages = [age for entry in entries if (age := _count(entry.get("created_at"))) is not None]
+    newest_first = all(age >= later for age, later in pairwise(ages))
+    return len(ages) == len(entries) and newest_first and ages[0] < time
 
 
 def _id(value: Mapping[str, Any]) -> str:
-    return _text(value.get("id"))
+    return read_id(value.get("id"))
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) and len(value) <= _LONGEST_ID and value.isprintable() else ""
+def read_id(value: Any) -> str:
+    """Return an id of the service's, or another short word; empty if the value is not one."""
+    plain = isinstance(value, str) and len(value) <= _LONGEST_ID and value.isprintable()
+    return value if plain and value not in (".", "..") else ""  # which would be another path
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

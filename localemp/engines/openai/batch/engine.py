@@ -114,7 +114,8 @@ class OpenAIBatchEngine(OpenAIEngine):
         """
         if not self._has_folder:
             raise FatalEngineError(
-                "--batch is for what is kept in a folder: answers come within a day, and must be found again", "omit it"
+                "--batch is for what is kept in a folder: answers come within a day, and must be found again",
+                "omit --batch",
             )
         await super().start()
         try:
@@ -176,6 +177,7 @@ class OpenAIBatchEngine(OpenAIEngine):
                 return _BatchAnswers(**shown, request=name, seconds=self._store.seconds(name))
             except ResponseError as error:
                 line = None
+                self._connection.hide_key(error)
                 if not is_retryable(error, body):
                     if refused_parameter(error) not in body:
                         self._queue.report(name)

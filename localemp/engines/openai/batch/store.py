@@ -20,11 +20,11 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from localemp.engines.openai.batch.api import RemoteBatch
+from localemp.engines.openai.batch.api import RemoteBatch, read_id
 from localemp.engines.openai.batch.lines import AnswerFile, Place, content_hash, request_id, texts_and_limit
 from localemp.errors import RunError
 from localemp.utils.append_log import whole_lines
@@ -43,6 +43,7 @@ FOLDER = "batches"
 Step = Literal["prepared", "uploaded", "created", "ended", "fetched"]
 Kind = Literal["output", "errors"]
 
+
 _WRITABLE = "let it be written to, then run the same command again"
 _log = logging.getLogger(__name__)
 _PREFIX, _OWNER_DIGITS = "localemp", 8
@@ -53,6 +54,16 @@ _STATE, _REQUESTS, _OUTPUT, _ERRORS, _REPORTED = (
     "errors.jsonl",
     "reported",
 )
+
+
+def _checked_id(value: str) -> str:
+    if value != read_id(value):
+        raise ValueError("not an id")
+    return value
+
+
+_Number = Annotated[int, Field(ge=0, lt=2**53)]
+_Id = Annotated[str, AfterValidator(_checked_id)]
 
 
 class BatchState(Lenient):
@@ -78,20 +89,26 @@ class BatchState(Lenient):
     server: str = ""
     endpoint: str = ""
     model: str = ""
-    requests: int = Field(0, ge=0)
-    size: int = Field(0, ge=0)
-    prepared: float = 0.0
-    file: str = ""
-    batch: str = ""
-    past: list[str] = Field(default_factory=list)
+    requests: _Number = 0
+    size: _Number = 0
+    prepared: float = Field(0.0, ge=0, lt=2**53)
+    file: _Id = ""
+    batch: _Id = ""
+    past: list[_Id] = Field(default_factory=list)
     status: str = ""
-    completed: int | None = None
-    failed: int | None = None
-    created: int | None = None
-    ended: int | None = None
-    output_file: str = ""
-    error_file: str = ""
+    completed: _Number | None = None
+    failed: _Number | None = None
+    created: _Number | None = None
+    ended: _Number | None = None
+    output_file: _Id = ""
+    error_file: _Id = ""
     note: str = ""
+
+    @model_validator(mode="after")
+    def _has_its_ids(self) -> "BatchState":
+        if (self.step == "uploaded" and not self.file) or (self.step in ("created", "ended") and not self.batch):
+            raise ValueError(f"it is {self.step}, but has no id")
+        return self
 
     @property
     def is_under_way(self) -> bool:
@@ -157,6 +174,7 @@ class StoredBatch:
         target = self.folder / (_OUTPUT if kind == "output" else _ERRORS)
         partial = target.with_suffix(".part")
         with _write_errors(self.folder):
+            partial.unlink(missing_ok=True)  # of an earlier try, or a link in a folder that somebody else made
             yield partial
             with partial.open("rb") as file:
                 os.fsync(file.fileno())

@@ -21,7 +21,7 @@ from localemp.utils.text import for_terminal
 
 _log = logging.getLogger(__name__)
 _NO_ANSWER = "the batch has no answer to it"
-_TRIES = 3  # for answers that the service has announced
+_TRIES = 5  # for answers that the service has announced
 _BYTES_A_TOKEN = 4
 _PART = 0.25  # of the service's queue; a batch with fewer tokens waits for room in it
 _FEW = 100  # requests; fewer are not divided if the service does not say how many tokens it takes
@@ -272,8 +272,12 @@ class Submission:
         if remote.status == "failed":
             return {} if self._without_room(remote) is not None else self._refused(remote)
         self._announced += 1
-        if remote.completed and not remote.output_file and self._announced <= _TRIES:
-            raise MalformedResponseError("the batch has ended, and the service does not name its answers")
+        silent = remote.completed is None and remote.status == "completed" and not remote.error_file
+        if (remote.completed or silent) and not remote.output_file:
+            told = "the batch has ended, and the service does not name its answers"
+            if self._announced <= _TRIES:
+                raise MalformedResponseError(told)
+            raise self._lost(told)
         self._announced = 0
         self.batch.note(remote, "ended")
         return {}
@@ -315,10 +319,21 @@ class Submission:
             told = f"{batch.name}: {number:,} of {announced:,} answers can be read"
             if self._announced < _TRIES:
                 raise MalformedResponseError(told)
+            if state.completed and not number:
+                raise self._lost(told)
             _log.warning("%s; the others are asked again", told)
         errors = self._missing()
         batch.save("fetched")
         return errors
+
+    def _lost(self, told: str) -> FatalEngineError:
+        """Return the error for answers that the service has billed, and that cannot be had: none is asked again."""
+        self.batch.save("created")
+        return FatalEngineError(
+            f"{self._service.url}: {told}",
+            "the same command fetches them when the service has them; remove "
+            f"{for_terminal(str(self.batch.folder))} to ask its requests again, which are then paid again",
+        )
 
     def _missing(self) -> dict[str, Exception]:
         """Return the errors of the requests without an answer."""
@@ -356,6 +371,8 @@ class Submission:
     def _fatal(self, error: ResponseError) -> FatalEngineError:
         """Return the error that ends the session: the service refuses a step, or has been silent for too long."""
         state, wrong = self.batch.state, self._service.explain(error)
+        if state.step == "ended":
+            self.batch.save("created")  # its files may have other names later
         if isinstance(error, ServerError) and error.status == 404 and state.is_under_way:
             return FatalEngineError(
                 f"{self._service.url} does not have the batch {self.batch.name} ({state.batch}) or its files any more: "
