@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.cli.options import config_of, model_options, strategy_options
+from localemp.cli.options import config_of, strategy_options, talk_options
 from localemp.cli.registered import StrategyCommand
 from localemp.utils.text import for_terminal
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=StrategyCommand)
 @click.argument("turns", nargs=-1, required=True, metavar="TEXT...")
-@model_options
+@talk_options
 @strategy_options
 @click.option("--emotion", help="The speaker's emotion, for --given emotion and for flows that show it.")
 @click.option("--situation", help="The speaker's situation, for --given situation and for flows that show it.")
@@ -50,7 +50,7 @@ def respond(turns: tuple[str, ...], emotion: str | None, situation: str | None, 
 
 
 @click.command(cls=StrategyCommand)
-@model_options
+@talk_options
 @strategy_options
 @click.option("--stages", is_flag=True, help="Show exemplars, inferences, prompts and all stages of every reply.")
 def chat(stages: bool, **options: Any) -> None:

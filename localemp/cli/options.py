@@ -93,12 +93,9 @@ _ENGINES = (
     *_ENGINE,
     _DETERMINISTIC,
     *_SAMPLING,
-    _BATCH,
     *_HOSTED,
     click.option("--script", type=_THERE, hidden=True, help="Answer from a file: for tests and dry runs."),
 )
-
-_MODEL = (_NAME, *_ENGINES)
 
 _PROMPTS = (
     click.option("--variant", type=NAME, default="paper", show_default=True,
@@ -150,15 +147,16 @@ def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
     return decorate
 
 
-model_options = _with(_MODEL)
-engine_options = _with(_ENGINES)
+model_options = _with((_NAME, *_ENGINES, _BATCH))
+engine_options = _with((*_ENGINES, _BATCH))
+talk_options = _with((_NAME, *_ENGINES))  # nobody waits a day for one reply
 hosted_options = _with((_BATCH, *_HOSTED))
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
 serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
-row_options = _with((*_ENGINES, *_PROMPTS, _THINKING, *_DATA))
+row_options = _with((*_ENGINES, _BATCH, *_PROMPTS, _THINKING, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))
 adapter_option = _with((_ADAPTER,))
 cluster_options = _with(_CLUSTER)

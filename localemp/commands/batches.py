@@ -93,7 +93,8 @@ async def _each(folder: StrPath, base_url: str | None, cancel: bool) -> list[Bat
     path = Path(folder)
     if not is_folder(path):
         raise OptionError(f"{path} is not a folder", "give the folder of a run, as `localemp generate` names it")
-    found = []
+    found: list[BatchStatus] = []
+    wrong: EngineError | None = None
     for batch in stored_batches(path):
         known = _known(batch)
         if batch.state.step == "fetched" or not (batch.state.server or base_url):
@@ -102,11 +103,14 @@ async def _each(folder: StrPath, base_url: str | None, cancel: bool) -> list[Bat
         try:
             remote = await _ask(batch, base_url, cancel)
         except EngineError as error:
-            if cancel:
-                raise
-            _log.warning("%s: %s", batch.name, error.message)
             remote = None
+            if cancel and wrong is None:
+                wrong = error
+            else:
+                _log.warning("%s: %s", batch.name, error.message)
         found.append(known if remote is None else _told(known, remote))
+    if cancel and wrong is not None:  # raised only now, so that one batch does not keep the others from it
+        raise wrong
     return found
 
 

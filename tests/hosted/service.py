@@ -345,7 +345,8 @@ class Service:
 
     def _line(self, body: dict[str, Any], custom_id: str) -> tuple[int, dict[str, Any], Tokens | None]:
         """Answer a line of a batch; status 0 for one that was not executed."""
-        digest = digest_of(json.dumps(body, sort_keys=True).encode())
+        # As clients write it, so that a batch and a single request get the same answer.
+        digest = digest_of(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
         attempt = self._attempts[digest] = self._attempts[digest] + 1
         place = chance(self.seed, "line", digest, attempt)
         if place < self.line_errors / 2:

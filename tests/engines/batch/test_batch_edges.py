@@ -185,6 +185,26 @@ def test_a_batch_that_was_never_heard_of_is_cancelled_by_its_name(localemp, tmp_
         assert "cancelling" in shown.stdout
 
 
+def test_one_batch_that_is_gone_does_not_keep_others_from_being_cancelled(localemp, tmp_path):
+    environment = {"OPENAI_API_KEY": "sk-of-a-test"}
+    with HostedService() as service:
+        left(service, tmp_path / "run")
+        left(service, tmp_path / "run", "another")
+        gone, other = service.batches.all.values()
+        del service.batches.all[gone.id]
+        done = localemp("batches", "cancel", "run", env=environment)
+        assert done.returncode == 1 and "status 404" in done.stderr
+        assert other.status == "cancelling"
+
+
+def test_batches_that_have_ended_are_not_said_to_be_cancelled(localemp, tmp_path):
+    with HostedService(pace=QUICK) as service:
+        answers(service, tmp_path / "run", ASKED)
+        done = localemp("batches", "cancel", "run", env={"OPENAI_API_KEY": "sk-of-a-test"})
+    assert done.returncode == 0
+    assert "nothing to cancel" in done.stdout
+
+
 def test_without_batch_a_run_says_that_its_batches_are_charged_besides(localemp, tmp_path):
     with HostedService() as service:
         left(service, tmp_path / "run")
@@ -198,14 +218,15 @@ def test_without_batch_a_run_says_that_its_batches_are_charged_besides(localemp,
         assert "--batch is not given" in told and "localemp batches cancel run" in told
 
 
-def left(service: HostedService, folder) -> None:
+def left(service: HostedService, folder, text="hello") -> None:
     """Leave a batch at the service."""
+    known = len(service.batches.all)
 
     async def leave() -> None:
         engine = batch_engine(service, folder, timing=SHORT)
         async with engine:
-            task = asyncio.create_task(ask(engine, "hello"))
-            await until(lambda: service.batches.all and "validating" in engine.status())
+            task = asyncio.create_task(ask(engine, text))
+            await until(lambda: len(service.batches.all) > known and "validating" in engine.status())
             task.cancel()
 
     asyncio.run(leave())

@@ -24,6 +24,8 @@ from hosted.faults import Kind
 
 import localemp
 from localemp.engines.base import Completion
+from localemp.engines.openai.batch.engine import OpenAIBatchEngine
+from localemp.engines.openai.batch.lines import AnswerFile
 from localemp.engines.openai.batch.queue import BatchLimits
 from localemp.errors import EngineError, FatalEngineError, RunError
 
@@ -349,8 +351,6 @@ def test_the_status_says_where_the_batch_stands(tmp_path):
 def test_nothing_on_disk_has_the_key_or_the_address_with_a_password(tmp_path):
     with HostedService(pace=QUICK, keys=None) as service:
         url = service.url.replace("http://", "http://me:hidden@")
-        from localemp.engines.openai.batch.engine import OpenAIBatchEngine
-
         engine = OpenAIBatchEngine(MODEL, url, folder=tmp_path, api_key="sk-of-a-test-1234", timing=SHORT)
         assert len(texts_of(asyncio.run(ask_all(engine, ASKED)))) == 12
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -397,9 +397,7 @@ def test_a_file_of_answers_that_is_short_is_fetched_again(tmp_path):
         assert service.bill.requests == 12
 
 
-def test_a_line_of_gigabytes_is_not_read_into_memory(tmp_path, monkeypatch, caplog):
-    from localemp.engines.openai.batch.lines import AnswerFile
-
+def test_a_line_of_gigabytes_is_not_read_into_memory(tmp_path):
     path = tmp_path / "answers.jsonl"
     good = json.dumps({"custom_id": "a", "response": {"status_code": 200, "body": {}}}).encode()
     path.write_bytes(good + b"\n" + b"x" * 300_000 + b"\n" + good.replace(b'"a"', b'"b"') + b"\n")

@@ -114,7 +114,8 @@ class OpenAIBatchEngine(OpenAIEngine):
         """
         if not self._has_folder:
             raise FatalEngineError(
-                "--batch is for what is kept in a folder: answers come within a day, and must be found again", "omit it"
+                "--batch is for what is kept in a folder: answers come within a day, and must be found again",
+                "omit --batch",
             )
         await super().start()
         try:
