@@ -28,7 +28,7 @@ _STANDARD = ("", "auto", "default", "on_demand", "standard")
 _OTHER_NAMES = {"fast": "priority"}  # OpenAI's name since July 2026, which its newer models answer with
 _LARGEST_SHARE = {"batch": 1, "flex": 1, "priority": 10}  # of the ordinary prices; more is a mistake
 
-_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Dollars = Annotated[float, Field(ge=0, le=1e6)]  # a dollar a token; more is a mistake
 
 
 class Counts(Protocol):

@@ -6,7 +6,7 @@ its stages show, has them under `paid`; requests whose answer was lost on the wa
 While a session runs, that has the most that would be missing if its process was killed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,12 +157,16 @@ def paid_answers(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any],
     """Yield the answers behind a line of a run or a judge, and whether each was for nothing; not shared ones."""
     failed = "error" in record
     alone = [record] if "text" in record else []
-    own = record.get("stages", alone)
-    for answer in own if isinstance(own, Sequence) else ():
+    for answer in _objects(record.get("stages", alone)):
         if not answer.get("asked_by"):
             yield answer, failed
-    for answer in record.get("paid") or ():
+    for answer in _objects(record.get("paid")):
         yield answer, True
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    """Return the objects of a list in a file that people can edit."""
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list | tuple) else []
 
 
 def _number(value: Any) -> float:

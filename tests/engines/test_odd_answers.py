@@ -205,7 +205,7 @@ def damaged(raw: bytes, draw: random.Random) -> bytes:
             "quota .* used up: no money",
         ),
         ({"error": {"type": "insufficient_quota", "code": 429}}, FatalEngineError, "quota"),
-        ({"error": {"code": 401, "message": "who?"}}, FatalEngineError, "rejects the key"),
+        ({"error": {"code": 401, "message": "who?"}}, FatalEngineError, "requires a key"),
         ({"error": {"code": "context_length_exceeded", "message": "long"}}, PromptTooLongError, "do not fit"),
         ({"error": {"message": "maximum context length is 4096 tokens"}}, PromptTooLongError, "4096"),
         ({"error": {"code": 400, "message": "no\x1b[2J"}}, EngineError, r"answered with an error: no\\x1b\[2J"),

@@ -155,6 +155,8 @@ async def test_a_redirect_takes_no_key_to_another_host(network: Any, kind: type[
         ("https://eu.api.openai.com/v1", False, {"OPENAI_API_KEY": "sk-proj-1"}, ("sk-proj-1", "OPENAI_API_KEY")),
         ("http://localhost:8000/v1", True, {"OPENAI_API_KEY": "mine"}, ("mine", "OPENAI_API_KEY")),
         ("http://localhost:8000/v1", False, {"OPENAI_API_KEY": "mine"}, ("mine", "OPENAI_API_KEY")),
+        ("https://example.com/v1", True, {"OPENAI_API_KEY": "sk-proj-1"}, ("sk-proj-1", "OPENAI_API_KEY")),
+        ("https://example.com/v1", False, {"OPENAI_API_KEY": "sk-proj-1"}, ("", "OPENAI_API_KEY")),
         ("https://openrouter.ai/api/v1", True, {"OPENAI_API_KEY": "sk-or-1"}, ("sk-or-1", "OPENAI_API_KEY")),
         ("https://openrouter.ai/api/v1", False, {"OPENAI_API_KEY": "sk-or-1"}, ("", "OPENROUTER_API_KEY")),
         (

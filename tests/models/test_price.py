@@ -93,6 +93,7 @@ def test_the_response_says_the_tier_else_the_request(said, asked, tier):
         pytest.param("batch = nan", "batch: nan is neither a share", id="nan"),
         pytest.param("flex = {prompt = 1}", "flex.completion: missing key", id="half-a-table"),
         pytest.param("flex = {prompt = 1, completion = -1}", "flex.completion", id="negative"),
+        pytest.param("cached = 1e308", "cached", id="huge"),
         pytest.param("night = 0.5", "night: unknown key", id="unknown-tier"),
     ],
 )

@@ -163,6 +163,14 @@ def test_a_session_that_was_killed_counts_as_the_most_that_it_may_have_paid():
     assert bill.most == 0.25
 
 
+@pytest.mark.parametrize("odd", [None, 3, True, "x", {"a": 1}, [1], [None, [2]], {"cost": 1.0}], ids=repr)
+def test_a_line_that_was_edited_is_counted_as_far_as_it_makes_sense(odd):
+    bill = Bill()
+    bill.take({"id": "a", "reply": "Oh.", "stages": odd, "paid": [odd, {"cost": 0.5, "tier": odd}]})
+    bill.take({"id": "a", "error": odd, "paid": odd, "unanswered": odd})
+    assert bill.paid == (1.5 if odd == {"cost": 1.0} else 0.5)
+
+
 def test_an_answer_of_a_batch_that_arrives_again_is_paid_once():
     bill = Bill()
     answer = {"cost": 0.5, "response_id": "chatcmpl-1", "prompt_tokens": 1, "completion_tokens": 1}

@@ -313,6 +313,11 @@ class OpenAIEngine(Engine):
         """Return the error to raise for a failed request."""
         self._failed += error.is_transient
         found = self._explained(error, reply_tokens)
+        if type(found) is EngineError and (name := self._requests.refused_extra(error)):
+            return FatalEngineError(
+                f"{self.base_url} refuses the {name} of {self.model!r}: {error.message}",
+                f"give another --{name.replace('_', '-')}, or none; or change it in [request] of the model's profile",
+            )
         if self._answered or self._failed < MAX_FAILED_REQUESTS or isinstance(found, FatalEngineError):
             return found
         return FatalEngineError(

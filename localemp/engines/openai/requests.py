@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from localemp.dialogue import Message
+from localemp.engines.openai.failures import refused_parameter
 from localemp.engines.openai.servers import OTHER, Server
 from localemp.models.thinking_mode import NO_REASONING
+from localemp.protocol.errors import ResponseError, ServerError
 from localemp.sampling import Sampling
 
 _DROPPABLE = {
@@ -101,6 +103,15 @@ class Requests:
         changes = changes_for(refused, self.api)
         self.changed |= changes
         return bool(changes)
+
+    def refused_extra(self, error: ResponseError) -> str | None:
+        """Return the further field that an error is about, which all requests have; None if it is about something else.
+
+        Nothing replaces what the user or the profile has chosen.
+        """
+        if not isinstance(error, ServerError) or error.status not in (400, 422):
+            return None
+        return next((name for name in (refused_parameter(error), error.param) if name in self.extra), None)
 
 
 def changes_for(refused: str | None, api: Literal["chat", "completions"] = "chat") -> dict[str, str | None]:

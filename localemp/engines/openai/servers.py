@@ -185,7 +185,8 @@ def key_for(server: Server, *, named: bool) -> tuple[str, str]:
     """Return the key for a server, and the environment variable that has it or should have it.
 
     A server's own variables are read for it alone. OPENAI_API_KEY is for OpenAI, for servers of which no key variable
-    is known, and for any server that the user names, but never if its form says that it is a key of OpenAI's.
+    is known, and for any server that the user names. If its form says that it is a key of OpenAI's, it is sent to no
+    other known server, and to an unknown one only if the user names it.
 
     Args:
         server: The server.
@@ -195,7 +196,8 @@ def key_for(server: Server, *, named: bool) -> tuple[str, str]:
         OptionError: The only key is one for OpenAI.
     """
     for variable in server.keys:
-        if key := os.environ.get(variable, "").strip():
+        key = os.environ.get(variable, "").strip()
+        if key and (named or server is not OTHER or not key.startswith(_OPENAI_KEYS)):
             return key, variable
     instead = os.environ.get(OPENAI_KEY, "").strip()
     if not named or not instead:

@@ -225,16 +225,15 @@ def stored_batches(folder: Path) -> list[StoredBatch]:
     return sorted(found, key=lambda batch: (batch.state.prepared, batch.name))
 
 
-def under_way(folder: Path) -> str:
-    """Return in words which batches of a folder the service goes on with; empty if there are none."""
+def under_way(folder: Path, command: str = "the same command") -> str:
+    """Return in words which batches of a folder the service goes on with, and what takes them up; empty without any."""
     number = sum(batch.state.is_under_way for batch in stored_batches(folder))
     if not number:
         return ""
     told = "1 batch goes on at the service" if number == 1 else f"{number} batches go on at the service"
     which = "it" if number == 1 else "them"
     return (
-        f"{told}: the same command takes {which} up, and "
-        f"`localemp batches cancel {for_terminal(str(folder))}` cancels {which}"
+        f"{told}: {command} takes {which} up, and `localemp batches cancel {for_terminal(str(folder))}` cancels {which}"
     )
 
 
