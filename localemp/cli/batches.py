@@ -76,7 +76,9 @@ def _show(found: "Sequence[BatchStatus]", run: Path, as_json: bool) -> None:
         click.echo(json_text([asdict(each) for each in found], indent=2))
         return
     if not found:
-        click.echo(for_terminal(f"no batches in {run}; `localemp generate --batch` makes them"))
+        click.echo(
+            for_terminal(f"no batches in {run}; give the folder of a run, an experiment or a judge with --batch")
+        )
         return
     table = Table(Column("Batch", overflow="fold"), "Model", "Status", "Answered", "Failed", "Since")
     for each in found:

@@ -12,7 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from localemp.engines.openai.batch.api import BatchAPI, RemoteBatch
-from localemp.engines.openai.batch.store import BatchState, StoredBatch, stored_batches
+from localemp.engines.openai.batch.state import BatchState
+from localemp.engines.openai.batch.stored_batch import StoredBatch, stored_batches
 from localemp.engines.openai.connection import Connection
 from localemp.engines.openai.failures import explain
 from localemp.engines.openai.servers import OTHER, server_at

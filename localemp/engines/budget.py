@@ -56,7 +56,7 @@ class Budget:
         self._under_way = 0
         self._numbers = itertools.count()
         self._queue: list[_Waiting] = []
-        self._active: set[int] = set()  # accounts that have asked and are not closed; ids
+        self._active: set[int] = set()  # ids of accounts that have asked, and may ask again
         self._waits: Counter[int] = Counter()  # requests of each that wait
 
     @classmethod
@@ -143,7 +143,7 @@ class Budget:
 
     def _join(self, account: Account) -> None:
         self._active.add(id(account))
-        account.closed = partial(self._leave, id(account))
+        account.asks_no_more = partial(self._leave, id(account))
 
     def _leave(self, account: int) -> None:
         self._active.discard(account)
@@ -170,7 +170,7 @@ class Budget:
         for waiting in sorted(self._queue):  # no money comes back: whatever fits
             if not waiting.granted.done() and self._fits(waiting.dollars):
                 self._grant(waiting)
-        if self._under_way or self.limit is None or len(self._waits) < len(self._active):
+        if self._under_way or self.limit is None or not self._active <= self._waits.keys():
             return
         left = [waiting for waiting in self._queue if not waiting.granted.done()]
         error = BudgetError(self.limit, self.spent, min(waiting.dollars for waiting in left))

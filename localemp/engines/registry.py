@@ -249,10 +249,10 @@ def _openai(context: EngineContext) -> Engine:
 
         return OpenAIBatchEngine(model, base_url, folder=context.folder, concurrency=context.concurrency, **told)
     if context.folder is not None:
-        from localemp.engines.openai.batch.store import under_way
+        from localemp.engines.openai.batch.stored_batch import under_way
 
-        if known := under_way(context.folder):
-            _log.warning("--batch is not given, so that requests may be asked and paid again; %s", known)
+        if known := under_way(context.folder, "this command with --batch"):
+            _log.warning("--batch is not given: what batches ask already may be asked, and paid, again; %s", known)
     return OpenAIEngine(model, base_url, concurrency=context.concurrency, **told)
 
 

@@ -83,7 +83,7 @@ class Purse:
         finally:
             _ACCOUNT.reset(token)
             self.under_way -= account.under_way
-            account.closed()
+            account.asks_no_more()
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ class Account:
         unanswered: Requests that were sent, and whose answer was lost on the way; the service may have billed them.
         at_risk: The most that these have cost, in US dollars.
         under_way: The most that all of it has cost or will have.
-        closed: Called at its end.
+        asks_no_more: Called when it asks for nothing, as far as it knows: at its end, or while it waits for others.
     """
 
     purse: Purse
@@ -104,7 +104,7 @@ class Account:
     unanswered: int = 0
     at_risk: float = 0.0
     under_way: float = 0.0
-    closed: Callable[[], None] = lambda: None
+    asks_no_more: Callable[[], None] = lambda: None
 
     def add(self, dollars: float) -> None:
         """Add to what is under way."""
@@ -174,7 +174,7 @@ class Request:
             _REQUEST.reset(token)
             self._end()
             if self._alone:
-                self.account.closed()
+                self.account.asks_no_more()
 
     def begin(self) -> None:
         """Begin an attempt, which needs money again if an earlier one may have used it up.
@@ -216,6 +216,15 @@ class Request:
             self.account.add(-self._held)
             self.budget.end(self._held)
             self._held, self._open = 0.0, False
+
+
+def wait_for_another() -> None:
+    """Say that the current account waits for an answer that another one asks for, until it asks itself again.
+
+    Money never comes back once all accounts that may ask wait for it; that one would be waited for in vain.
+    """
+    if (account := _ACCOUNT.get()) is not None:
+        account.asks_no_more()
 
 
 @contextmanager

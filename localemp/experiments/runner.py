@@ -319,7 +319,8 @@ class Runner:
             return command
         done = sum(each.answered + each.failed for each in self.runs)
         left = sum(len(each.chosen) for each in self.runs) - done
-        return command_with(needed_in_all(batch.error, done, left), command)
+        dearest = max((each.error for each in self.runs if isinstance(each.error, BudgetError)), key=lambda e: e.needed)
+        return command_with(needed_in_all(dearest, done, left), command)
 
     def _report(self, batch: Batch, task: str, detail: str = "") -> None:
         """Report a step of a batch, for each of its rows."""

@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass, replace
 from localemp.dialogue import Message
 from localemp.engines.base import Completion, Engine
 from localemp.engines.forwarding import ForwardingEngine
+from localemp.engines.spending import wait_for_another
 from localemp.errors import FatalEngineError
 from localemp.models.adapters import Adapter
 from localemp.sampling import Sampling
@@ -71,6 +72,8 @@ class SharedAnswers:
         if key is None:
             return await engine.chat(messages, sampling)
         while call := self._calls.get(key):
+            if not call.task.done():
+                wait_for_another()
             try:
                 return replace(await self._wait(key, call), asked_by=call.asked_by)
             except FatalEngineError:

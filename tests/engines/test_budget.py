@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+from patience import patience
 
 from localemp.dialogue import Message
 from localemp.engines.base import TURN, Completion, Engine
@@ -11,6 +12,7 @@ from localemp.engines.budget import Budget, BudgetedEngine
 from localemp.engines.spending import Purse, attempt, charge
 from localemp.errors import BudgetError, EngineError, OptionError
 from localemp.models.price import Price
+from localemp.pipeline.shared_answers import SharedAnswers
 from localemp.protocol.completions import Usage
 from localemp.sampling import Sampling
 from localemp.utils.together import together
@@ -100,6 +102,20 @@ async def test_a_budget_that_suffices_answers_all():
     service = Service()
     assert await ask_many(service, Budget(200 * MOST)) == 200
     assert service.most_at_once == 20
+
+
+async def test_a_budget_ends_also_for_who_waits_for_the_answer_of_another():
+    budget, purse, greedy = Budget(2 * MOST), Purse(), Sampling(max_tokens=10)
+    shared = SharedAnswers(BudgetedEngine(Service(tokens=(1, 1)), budget, PRICE, "default"))
+
+    async def dialogue(name):
+        with purse.account():
+            for question in (name, "Both ask this, which is too long. " * 5):
+                await shared.asking(name).chat([Message("user", question)], greedy)
+
+    async with asyncio.timeout(patience(10)):
+        with pytest.raises(BudgetError):
+            await together(dialogue(name) for name in ("a", "b"))
 
 
 async def test_what_the_requests_under_way_may_cost_is_held():

@@ -12,7 +12,7 @@ from patience import patience
 from localemp.dialogue import Message
 from localemp.engines.base import Completion
 from localemp.engines.openai.batch.engine import OpenAIBatchEngine
-from localemp.engines.openai.batch.submission import Timing
+from localemp.engines.openai.batch.service import Timing
 from localemp.errors import EngineError
 from localemp.sampling import Sampling
 

@@ -10,7 +10,7 @@ from hosted import HostedService, Limits, ServiceError
 
 from localemp.engines.openai.batch.api import read_batch
 from localemp.engines.openai.batch.lines import NotAnsweredError, read_answer
-from localemp.engines.openai.batch.submission import Timing
+from localemp.engines.openai.batch.service import Timing
 from localemp.errors import FatalEngineError
 from localemp.protocol.errors import MalformedResponseError, ResponseError, ServerError
 

@@ -13,7 +13,7 @@ import pytest
 from hosted import HostedService, Outcome
 from patience import patience, wait_until
 
-from localemp.engines.openai.batch.store import read_state
+from localemp.engines.openai.batch.state import read_state
 from localemp.runs.bill import Bill
 
 DIALOGUES = 4

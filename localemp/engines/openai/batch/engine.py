@@ -15,8 +15,10 @@ from localemp.engines.openai.answers import Answers
 from localemp.engines.openai.batch.api import BatchAPI
 from localemp.engines.openai.batch.lines import content_hash, read_answer, request_line
 from localemp.engines.openai.batch.queue import MOST_REQUESTS, BatchLimits, BatchQueue
-from localemp.engines.openai.batch.store import BatchStore, asked_in
-from localemp.engines.openai.batch.submission import Service, SmallerBatchError, Timing, growing
+from localemp.engines.openai.batch.service import Service, Timing, growing
+from localemp.engines.openai.batch.store import BatchStore
+from localemp.engines.openai.batch.stored_batch import asked_in
+from localemp.engines.openai.batch.submission import SmallerBatchError
 from localemp.engines.openai.engine import PATHS, OpenAIEngine
 from localemp.engines.openai.failures import is_retryable, refused_parameter
 from localemp.engines.openai.target import URL_HINT

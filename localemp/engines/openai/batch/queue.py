@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from localemp.engines.openai.batch.lines import NotAnsweredError
-from localemp.engines.openai.batch.store import BatchStore, Draft, StoredBatch
-from localemp.engines.openai.batch.submission import Service, SmallerBatchError, Submission, growing
+from localemp.engines.openai.batch.service import Service, growing
+from localemp.engines.openai.batch.store import BatchStore
+from localemp.engines.openai.batch.stored_batch import Draft, StoredBatch
+from localemp.engines.openai.batch.submission import SmallerBatchError, Submission
 from localemp.errors import EngineError, FatalEngineError, LocalempError, RunError
 from localemp.utils.formatting import count
 

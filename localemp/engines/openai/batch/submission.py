@@ -8,12 +8,11 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 
-from localemp.engines.openai.batch.api import BatchAPI, Problem, RemoteBatch
+from localemp.engines.openai.batch.api import Problem, RemoteBatch
 from localemp.engines.openai.batch.lines import AnswerFile, NotAnsweredError
-from localemp.engines.openai.batch.store import Kind, StoredBatch
+from localemp.engines.openai.batch.service import Service, growing
+from localemp.engines.openai.batch.stored_batch import Kind, StoredBatch
 from localemp.engines.openai.failures import is_retryable
 from localemp.errors import EngineError, FatalEngineError
 from localemp.protocol.errors import MalformedResponseError, ResponseError, ServerError
@@ -21,7 +20,7 @@ from localemp.utils.text import for_terminal
 
 _log = logging.getLogger(__name__)
 _NO_ANSWER = "the batch has no answer to it"
-_TRIES = 5  # for answers that the service has announced
+_MOST_TRIES = 5  # for answers that the service has announced
 _BYTES_A_TOKEN = 4
 _PART = 0.25  # of the service's queue; a batch with fewer tokens waits for room in it
 _FEW = 100  # requests; fewer are not divided if the service does not say how many tokens it takes
@@ -32,61 +31,6 @@ _PASSING = ("internal", "server_error", "timeout", "rate_limit", "unavailable")
 
 class SmallerBatchError(NotAnsweredError):
     """The service takes no batch of this size, so that its requests must be asked in smaller ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How long is waited for what, in seconds.
-
-    Attributes:
-        lull: Without a further request, until those that have come become a batch; doubled for each further one while
-            others are under way.
-        longest_lull: The most that becomes of it.
-        poll: Until a batch is looked at for the second time; longer each time.
-        longest_poll: The most that becomes of it.
-        silence: For how long a service may fail to answer before it is given up. Batches take a day, and a laptop
-            sleeps.
-    """
-
-    lull: float = 2.0
-    longest_lull: float = 60.0
-    poll: float = 1.0
-    longest_poll: float = 60.0
-    silence: float = 48 * 3600.0
-
-
-def growing(first: float, most: float, factor: float) -> Iterator[float]:
-    """Yield waits that grow up to a limit, forever."""
-    while True:
-        yield first
-        first = min(first * factor, most)
-
-
-@dataclass(slots=True)
-class Service:
-    """What all submissions to one service share.
-
-    Attributes:
-        api: Its files and batches.
-        url: Its address, for messages.
-        explain: Returns the error to raise for a failed call.
-        timing: How long is waited.
-        clock: Tells seconds that have passed.
-        sleep: Waits.
-        gate: Held while a batch is created and checked by the service, since one may be too many for its queue.
-        ended: Set when a batch of ours has ended.
-        in_progress: Names of our batches that the service works on.
-    """
-
-    api: BatchAPI
-    url: str
-    explain: Callable[[ResponseError], EngineError]
-    timing: Timing = field(default_factory=Timing)
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-    gate: asyncio.Lock = field(default_factory=asyncio.Lock)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    in_progress: set[str] = field(default_factory=set)
 
 
 class Submission:
@@ -103,8 +47,8 @@ class Submission:
     def __init__(self, batch: StoredBatch, service: Service) -> None:
         self.batch, self._service = batch, service
         self._polls = growing(service.timing.poll, service.timing.longest_poll, 1.25)
-        self._announced = 0  # tries to fetch answers that were announced
-        self._was_active = not batch.tried  # whether it was seen before anyone cancelled it
+        self._tries = 0  # tries to fetch answers that were announced
+        self._was_active = not batch.in_doubt  # whether it was seen before anyone cancelled it
         self._trouble = ""
         self._waits = ""
         self.found = AnswerFile()
@@ -164,7 +108,7 @@ class Submission:
             case "uploaded":
                 await self._create()
             case "created":
-                return await self._wait()
+                return await self._wait_for_end()
             case "ended":
                 return await self._fetch()
         return {}
@@ -173,20 +117,20 @@ class Submission:
         batch, api = self.batch, self._service.api
         name, state = f"{batch.name}.jsonl", batch.state
         file = ""
-        if batch.tried:
+        if batch.in_doubt:
             if (remote := await api.find(batch.name, "", state.prepared, state.past)) is not None:
                 batch.save(file=remote.input_file)
-                self._seen(remote)
+                self._note(remote)
                 return
             file = await api.find_file(name, state.prepared)
-        batch.tried = True
+        batch.in_doubt = True
         try:
             file = file or await api.upload(batch.requests, name)
         except ServerError as error:
             if error.status == 413 and state.requests > 1:
                 raise SmallerBatchError(error.message) from error
             raise
-        batch.tried = False
+        batch.in_doubt = False
         batch.save("uploaded", file=file)
 
     async def _create(self) -> None:
@@ -208,28 +152,28 @@ class Submission:
                         "run the same command again when other batches have ended",
                     )
                 _log.info("%s: the service has no room for it: %s", batch.name, for_terminal(problem.message))
-                await self._room(pause)
+                await self._wait_for_room(pause)
 
     async def _try_to_create(self) -> Problem | None:
         """Create the batch once, or go back to its upload; return what the service says if it has no room for it."""
         batch, api, state = self.batch, self._service.api, self.batch.state
-        remote = await api.find(batch.name, state.file, state.prepared, state.past) if batch.tried else None
+        remote = await api.find(batch.name, state.file, state.prepared, state.past) if batch.in_doubt else None
         if remote is None and not await self._is_there():
             batch.save("prepared", file="")
             return None
-        batch.tried = True
+        batch.in_doubt = True
         try:
             remote = remote or await api.create(state.file, state.endpoint, batch.name)
         except ServerError as error:
             problem = Problem(error.code, error.message, None)
             if not _is_full(problem):
                 raise
-            batch.tried = False
+            batch.in_doubt = False
             return problem
-        self._seen(remote)
+        self._note(remote)
         while remote.status == "validating":
             await self._service.sleep(next(self._polls))
-            remote = await self._look()
+            remote = await self._poll()
         return self._without_room(remote)
 
     async def _is_there(self) -> bool:
@@ -240,10 +184,10 @@ class Submission:
         except ServerError as error:
             if error.status not in (404, 405, 501):
                 raise
-            return not self.batch.tried  # not every server describes single files
+            return not self.batch.in_doubt  # not every server describes single files
         return True
 
-    async def _room(self, pause: float) -> None:
+    async def _wait_for_room(self, pause: float) -> None:
         """Wait until a batch of ours has ended, or some time has passed: others use the same queue."""
         self._waits = "waiting for room in the service's queue"
         self._service.ended.clear()
@@ -264,30 +208,30 @@ class Submission:
             return state.requests > _FEW
         return state.requests > 1 and state.size / _BYTES_A_TOKEN > _PART * int(found[1].replace(",", "") or 0)
 
-    async def _wait(self) -> dict[str, Exception]:
-        remote = await self._look()
+    async def _wait_for_end(self) -> dict[str, Exception]:
+        remote = await self._poll()
         while not remote.has_ended:
             await self._service.sleep(next(self._polls))
-            remote = await self._look()
+            remote = await self._poll()
         if remote.status == "failed":
             return {} if self._without_room(remote) is not None else self._refused(remote)
-        self._announced += 1
+        self._tries += 1
         silent = remote.completed is None and remote.status == "completed" and not remote.error_file
         if (remote.completed or silent) and not remote.output_file:
             told = "the batch has ended, and the service does not name its answers"
-            if self._announced <= _TRIES:
+            if self._tries <= _MOST_TRIES:
                 raise MalformedResponseError(told)
             raise self._lost(told)
-        self._announced = 0
+        self._tries = 0
         self.batch.note(remote, "ended")
         return {}
 
-    async def _look(self) -> RemoteBatch:
+    async def _poll(self) -> RemoteBatch:
         remote = await self._service.api.get(self.batch.state.batch)
-        self._seen(remote)
+        self._note(remote)
         return remote
 
-    def _seen(self, remote: RemoteBatch) -> None:
+    def _note(self, remote: RemoteBatch) -> None:
         self.batch.note(remote, "created")
         self._was_active = self._was_active or not (remote.has_ended or remote.status == "cancelling")
         if remote.has_ended:
@@ -302,7 +246,7 @@ class Submission:
         if problem is not None:
             past = [*self.batch.state.past, remote.id]
             self.batch.save("uploaded", past=past, batch="", status="", note=problem.message)
-            self.batch.tried = False
+            self.batch.in_doubt = False
         return problem
 
     async def _fetch(self) -> dict[str, Exception]:
@@ -312,12 +256,12 @@ class Submission:
             if file:
                 with batch.fetching(kind) as path:
                     await api.download(file, path)
-        self.found = await asyncio.to_thread(batch.answers, log=self._announced == 0)
+        self.found = await asyncio.to_thread(batch.answers, log=self._tries == 0)
         announced = min((state.completed or 0) + (state.failed or 0), state.requests)
-        self._announced += 1
+        self._tries += 1
         if (number := len(self.found.places)) < announced:
             told = f"{batch.name}: {number:,} of {announced:,} answers can be read"
-            if self._announced < _TRIES:
+            if self._tries < _MOST_TRIES:
                 raise MalformedResponseError(told)
             if state.completed and not number:
                 raise self._lost(told)
