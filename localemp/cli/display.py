@@ -21,10 +21,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from localemp.cli.messages import messages
 from localemp.utils.progress import OnProgress, Progress
 from localemp.utils.text import for_terminal
+
+_LONGEST_BAR = 40  # characters
 
 
 def error_console() -> Console:
@@ -65,9 +68,9 @@ class Display:
         elif progress.total is None:
             self._show(progress, SpinnerColumn())
         elif progress.unit == "bytes":
-            self._show(progress, DownloadColumn())
+            self._show(progress, DownloadColumn(table_column=Column(no_wrap=True)))
         else:
-            self._show(progress, MofNCompleteColumn())
+            self._show(progress, MofNCompleteColumn(table_column=Column(no_wrap=True)))
 
     @contextmanager
     def clock(self, what: str) -> Iterator[OnProgress]:
@@ -118,8 +121,13 @@ class Display:
             return  # said once more that it is finished
         if self._live is None or self._what != what:
             self._end(interrupted=True)
-            columns = (TextColumn("{task.description}"), BarColumn(), column, TimeRemainingColumn())
-            self._live = self._progress(*columns, TextColumn("{task.fields[detail]}"))
+            self._live = self._progress(
+                TextColumn("{task.description}"),
+                BarColumn(min(_LONGEST_BAR, self.console.width // 6)),
+                column,
+                TimeRemainingColumn(table_column=Column(no_wrap=True)),
+                TextColumn("{task.fields[detail]}", table_column=Column()),  # goes on in a second line if it is long
+            )
             self._what, self._task = what, self._live.add_task(escape(what), total=total, detail=detail)
             self._live.start()
         assert self._task is not None

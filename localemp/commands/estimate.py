@@ -81,9 +81,8 @@ def estimate_experiment(
     planned = PlannedExperiment.of(plan, settings, models=models, split=split, limit=limit, out=out, after=after)
     ExperimentFolder.check_place(planned.folder)
     money = Budget.of(planned.plan.budget if budget is None else budget)
-    batches = list(
-        dict.fromkeys(build_batches(planned.rows, on_progress, money))
-    )  # rows of the same settings have one run
+    # Rows of the same settings have one run.
+    batches = list(dict.fromkeys(build_batches(planned.rows, on_progress, money)))
     folders = run_folders(planned.folder, [(batch.name, batch.settings) for batch in batches])
     for batch, folder in zip(batches, folders, strict=True):
         # What `generate` has answered with the same settings is taken over.

@@ -67,7 +67,8 @@ def test_json_is_shown_and_not_obeyed(localemp, tmp_path):
 
 def test_what_servers_say_is_shown_and_not_obeyed(localemp):
     with FakeServer([error(401, EVIL)], models=error(500, EVIL)) as server:
-        done = localemp("respond", "Hi.", "--base-url", server.url, "--model", "tiny")
+        key = {"OPENAI_API_KEY": "sk-fake"}
+        done = localemp("respond", "Hi.", "--base-url", server.url, "--model", "tiny", env=key)
     assert done.returncode == 1
     assert "warning: no list of models: " in done.stderr
     assert "error: " in done.stderr
