@@ -56,7 +56,9 @@ class _Call:
         """Return the tokens of the prompt, with answers in it as long as those of their stages are assumed to be."""
         if self.again:
             return 0
-        return self.tokens - sum(round(tokens - lengths[stage].tokens) * times for stage, tokens, times in self.quotes)
+        # No answer is longer than what stands for it: the rest of its tokens is thinking, which no prompt has.
+        shorter = (max(0, round(tokens - lengths[stage].tokens)) * times for stage, tokens, times in self.quotes)
+        return self.tokens - sum(shorter)
 
 
 @dataclass(slots=True)

@@ -123,6 +123,15 @@ ask = "{short} {long} {short}"
     assert full.prompt_tokens - half.prompt_tokens == pytest.approx(4 * 10, abs=12), "half of max_tokens, once more"
 
 
+def test_thinking_is_not_in_the_prompts_of_later_stages(script):
+    without, thinking = (
+        hosted(model="gpt-6-luna", strategy="two-stage", reasoning_effort=effort) for effort in ("none", "high")
+    )
+    assert thinking.reply_tokens > 10 * without.reply_tokens
+    most = 128 * without.calls // 2  # the whole of each first answer
+    assert without.prompt_tokens <= thinking.prompt_tokens <= without.prompt_tokens + most
+
+
 def test_an_estimate_makes_no_run_and_counts_only_what_is_pending(script, tmp_path):
     settings = {"script": script, "out": tmp_path / "run"}
     before = localemp.estimate(limit=6, **settings).total
