@@ -129,8 +129,8 @@ class BatchStore:
             self._reports.setdefault(place.path.parent, []).append(name)
 
     def under_way(self) -> str:
-        """Return in words what the service goes on with, see `under_way`; empty before the batches are open."""
-        return under_way(self.folder.parent) if self._lock >= 0 else ""
+        """Return in words which of this engine's batches the service goes on with; empty before they are open."""
+        return under_way(self.folder.parent, owner=self._owner) if self._lock >= 0 else ""
 
     def flush(self) -> None:
         """Keep what was reported."""
