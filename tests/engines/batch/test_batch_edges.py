@@ -185,6 +185,21 @@ def test_a_batch_that_was_never_heard_of_is_cancelled_by_its_name(localemp, tmp_
         assert "cancelling" in shown.stdout
 
 
+def test_an_engine_does_not_tell_of_the_batches_of_another(tmp_path, caplog):
+    caplog.set_level("INFO")
+    with HostedService() as service:
+        left(service, tmp_path)
+        assert "1 batch goes on at the service" in caplog.text
+        caplog.clear()
+
+        async def idle() -> None:
+            async with batch_engine(service, tmp_path, model="gpt-6-luna"):
+                pass
+
+        asyncio.run(idle())
+    assert "goes on" not in caplog.text
+
+
 def test_one_batch_that_is_gone_does_not_keep_others_from_being_cancelled(localemp, tmp_path):
     environment = {"OPENAI_API_KEY": "sk-of-a-test"}
     with HostedService() as service:

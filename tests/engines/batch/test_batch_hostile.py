@@ -10,7 +10,9 @@ from batch_engines import QUICK, answers, ask, batch_engine, errors_of, texts_of
 from hosted import HostedService, Pace
 
 from localemp.engines.openai.batch.api import read_batch
-from localemp.errors import FatalEngineError
+from localemp.engines.openai.batch.lines import texts_and_limit
+from localemp.engines.openai.batch.stored_batch import add_reported
+from localemp.errors import FatalEngineError, RunError
 
 ASKED = ["I lost my job.", "I won a race."]
 KEY = "a-key-of-my-own-0123456789"
@@ -176,7 +178,16 @@ def test_a_link_in_a_folder_does_not_lead_answers_elsewhere(tmp_path):
         (state.parent / "output.part").symlink_to(mine)
         service.advance(to="completed")
         assert len(texts_of(answers(service, tmp_path / "run", ASKED))) == 2
-    assert mine.read_text() == "precious"
+        assert mine.read_text() == "precious"
+        (state.parent / "reported").symlink_to(mine)
+        with pytest.raises(RunError, match="cannot be written"):
+            add_reported(state.parent, ["a"])
+        [lock] = state.parent.parent.glob(".*.lock")
+        lock.unlink()
+        lock.symlink_to(tmp_path / "made")
+        with pytest.raises(RunError, match="cannot be written"):
+            answers(service, tmp_path / "run", ASKED)
+    assert mine.read_text() == "precious" and not (tmp_path / "made").exists()
 
 
 def test_a_disk_that_is_full_while_answers_are_fetched_loses_nothing(tmp_path):
@@ -188,6 +199,31 @@ def test_a_disk_that_is_full_while_answers_are_fetched_loses_nothing(tmp_path):
         (state.parent / "output.jsonl").rmdir()
         assert len(texts_of(answers(service, tmp_path, ASKED))) == 2
         assert service.bill.requests == 2
+
+
+@pytest.mark.parametrize("kind", ["server_error", "rate_limit", "reset", "cut"])
+@pytest.mark.parametrize("path", ["/v1/batches", "/v1/files"])
+def test_a_service_that_is_busy_at_the_start_is_asked_again(tmp_path, path, kind):
+    with HostedService(pace=QUICK) as service:
+        service.fail_next(kind, path, "GET", times=2)
+        assert len(texts_of(answers(service, tmp_path, ASKED))) == 2
+        assert sum(each.path == "/v1/files" and each.method == "GET" for each in service.log) >= 1
+
+
+def test_a_service_that_stays_broken_is_given_up_before_anything_is_asked(tmp_path):
+    with HostedService(pace=QUICK) as service:
+        service.fail_next("server_error", "/v1/batches", "GET", times=1000)
+        with pytest.raises(FatalEngineError, match="status 500"):
+            answers(service, tmp_path, ASKED)
+        assert not any(each.method == "POST" for each in service.log)
+
+
+@pytest.mark.parametrize("odd", [None, 7, "x", [1], {"a": 1}], ids=repr)
+def test_a_request_that_was_edited_has_the_texts_that_make_sense(odd):
+    body = {"messages": odd, "max_tokens": odd, "n": odd}
+    texts, most = texts_and_limit(json.dumps({"custom_id": "a", "body": body}).encode())
+    assert texts == [] and most in (0, 49)
+    assert texts_and_limit(json.dumps({"custom_id": "a", "body": odd}).encode()) == (["None"], 0)
 
 
 @pytest.mark.parametrize("id", [".", "..", "a\nb", "\x1b", "x" * 201, 7, None, ["x"]], ids=repr)

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from localemp.engines.openai.connection import Connection
+from localemp.engines.openai.failures import WebPageError
 from localemp.protocol.completions import decode
 from localemp.protocol.errors import MalformedResponseError, ServerError
 from localemp.utils.files import open_regular
@@ -98,7 +99,7 @@ class BatchAPI:
         for path in ("/batches", "/files"):
             try:
                 await self._connection.get(path, _object, {"limit": 1})
-            except MalformedResponseError:  # a web page, or another kind of service
+            except WebPageError:
                 return path
             except ServerError as error:
                 if error.status in _MISSING or error.inside:

@@ -15,7 +15,7 @@ from localemp.engines.openai.answers import Answers
 from localemp.engines.openai.batch.api import BatchAPI
 from localemp.engines.openai.batch.lines import content_hash, read_answer, request_line
 from localemp.engines.openai.batch.queue import MOST_REQUESTS, BatchLimits, BatchQueue
-from localemp.engines.openai.batch.service import Service, Timing
+from localemp.engines.openai.batch.service import Service, Timing, growing
 from localemp.engines.openai.batch.store import BatchStore
 from localemp.engines.openai.batch.stored_batch import asked_in
 from localemp.engines.openai.batch.submission import SmallerBatchError
@@ -31,6 +31,7 @@ MOST_BATCHES = 3
 
 _log = logging.getLogger(__name__)
 _TIER = "batch"
+_TRIES = 4  # to find out whether the server has the API
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class OpenAIBatchEngine(OpenAIEngine):
         self._reader = replace(self._reader, tier=_TIER)
         self._endpoint = f"{self._target.server.batch_prefix}{PATHS[self.api]}"
         self._api = BatchAPI(self._connection)
-        self._has_folder = folder is not None
+        self._has_folder, self._timing = folder is not None, timing
         self._store = BatchStore(folder or Path(), self.base_url, self._endpoint, model, extra)
         service = Service(
             self._api, self.base_url, lambda error: self._explained(error, 0), timing=timing, clock=clock, sleep=sleep
@@ -120,17 +121,25 @@ class OpenAIBatchEngine(OpenAIEngine):
                 "omit --batch",
             )
         await super().start()
-        try:
-            missing = await self._api.missing()
-        except ResponseError as error:
-            wrong = self._explained(error, 0)
-            raise FatalEngineError(wrong.message, wrong.hint) from error
-        if missing:
+        if missing := await self._missing():
             raise FatalEngineError(
                 f"{self.base_url} has no Batch API: it does not know {missing}",
                 f"omit --batch to ask one by one, or {URL_HINT}",
             )
         await asyncio.to_thread(self._store.open)
+
+    async def _missing(self) -> str:
+        """Return what the server lacks of the API; it is asked again where it may just be busy."""
+        tries, pauses = 0, growing(self._timing.poll, self._timing.longest_poll, 2.0)
+        while True:
+            tries += 1
+            try:
+                return await self._api.missing()
+            except ResponseError as error:
+                if tries == _TRIES or not is_retryable(error, ()):
+                    wrong = self._explained(error, 0)
+                    raise FatalEngineError(wrong.message, wrong.hint or "omit --batch to ask one by one") from error
+            await self._sleep(next(pauses))
 
     async def close(self) -> None:
         """Stop waiting, and close the connections; batches go on at the service."""

@@ -55,7 +55,8 @@ def texts_and_limit(line: bytes) -> tuple[Sequence[str], int]:
     limits = [told.get(name) for name in ("max_tokens", "max_completion_tokens")]
     most, number = max((limit for limit in limits if isinstance(limit, int)), default=0), told.get("n")
     messages = told.get("messages", [{"content": told.get("prompt")}])
-    texts = [str(each.get("content")) for each in messages if isinstance(each, dict)]
+    listed = messages if isinstance(messages, list) else []
+    texts = [str(each.get("content")) for each in listed if isinstance(each, dict)]
     texts += [json.dumps(form)] if (form := told.get("response_format")) else []
     return texts, most * (number if isinstance(number, int) else 1)
 

@@ -65,7 +65,8 @@ class BatchStore:
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / f".{self._owner}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._lock = os.open(self.folder / f".{self._owner}.lock", flags, 0o600)
             try:
                 lock(self._lock, wait=False)
             except LockedError as error:
@@ -128,8 +129,8 @@ class BatchStore:
             self._reports.setdefault(place.path.parent, []).append(name)
 
     def under_way(self) -> str:
-        """Return in words what the service goes on with, see `under_way`; empty before the batches are open."""
-        return under_way(self.folder.parent) if self._lock >= 0 else ""
+        """Return in words which of this engine's batches the service goes on with; empty before they are open."""
+        return under_way(self.folder.parent, owner=self._owner) if self._lock >= 0 else ""
 
     def flush(self) -> None:
         """Keep what was reported."""

@@ -208,14 +208,21 @@ def add_reported(folder: Path, names: Iterable[str]) -> None:
     Raises:
         RunError: It cannot be written.
     """
-    with writing(folder), (folder / _REPORTED).open("a", encoding="utf-8") as file:
-        file.writelines(f"{name}\n" for name in names)
+    with writing(folder):
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(folder / _REPORTED, flags, 0o666), "a", encoding="utf-8") as file:
+            file.writelines(f"{name}\n" for name in names)
 
 
-def stored_batches(folder: Path) -> list[StoredBatch]:
-    """Return all batches of a run's or another folder, oldest first; a damaged one has only its name."""
+def stored_batches(folder: Path, owner: str = PREFIX) -> list[StoredBatch]:
+    """Return all batches of a run's or another folder, oldest first; a damaged one has only its name.
+
+    Args:
+        folder: The folder.
+        owner: What their names begin with, for those of one engine.
+    """
     found = []
-    for place in (folder / FOLDER).glob(f"{PREFIX}-*"):
+    for place in (folder / FOLDER).glob(f"{owner}-*"):
         if (place / _REQUESTS).is_file():
             try:
                 found.append(StoredBatch(place, read_state(place)))
@@ -225,9 +232,15 @@ def stored_batches(folder: Path) -> list[StoredBatch]:
     return sorted(found, key=lambda batch: (batch.state.prepared, batch.name))
 
 
-def under_way(folder: Path, command: str = "the same command") -> str:
-    """Return in words which batches of a folder the service goes on with, and what takes them up; empty without any."""
-    number = sum(batch.state.is_under_way for batch in stored_batches(folder))
+def under_way(folder: Path, command: str = "the same command", owner: str = PREFIX) -> str:
+    """Return in words which batches of a folder the service goes on with, and what takes them up; empty without any.
+
+    Args:
+        folder: The folder of a run, an experiment or a judge.
+        command: What takes them up, in words.
+        owner: What their names begin with, for those of one engine.
+    """
+    number = sum(batch.state.is_under_way for batch in stored_batches(folder, owner))
     if not number:
         return ""
     told = "1 batch goes on at the service" if number == 1 else f"{number} batches go on at the service"
