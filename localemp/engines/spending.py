@@ -1,6 +1,6 @@
 """What requests cost while they are under way: whose they are, what was billed for them, and what may have been.
 
-A dialogue, or a judge's question, is one `Account`; those of one run share a `Purse`. A `Request` is one call of an
+A dialogue, or a judge's question, is one `Account`; those of one run share a `Ledger`. A `Request` is one call of an
 engine. The engine that talks to the service says when a request is sent (`attempt`) and what its answer costs
 (`charge`), whatever becomes of that: it may have no text, or belong to a dialogue that fails later.
 """
@@ -51,8 +51,8 @@ class PaidAnswer:
 
 
 @dataclass(slots=True)
-class Purse:
-    """The money of one run in one session, while its requests are under way.
+class Ledger:
+    """What the dialogues of one run, or the questions of one judge, cost while they are under way.
 
     Attributes:
         under_way: The most that unfinished dialogues have cost or will have, in US dollars.
@@ -91,7 +91,7 @@ class Account:
     """What one dialogue, or one question, has cost so far.
 
     Attributes:
-        purse: Whose money it is.
+        ledger: That of its run.
         answers: All answers that came.
         unanswered: Requests that were sent, and whose answer was lost on the way; the service may have billed them.
         at_risk: The most that these have cost, in US dollars.
@@ -99,7 +99,7 @@ class Account:
         asks_no_more: Called when it asks for nothing, as far as it knows: at its end, or while it waits for others.
     """
 
-    purse: Purse
+    ledger: Ledger
     answers: list[PaidAnswer] = field(default_factory=list)
     unanswered: int = 0
     at_risk: float = 0.0
@@ -109,7 +109,7 @@ class Account:
     def add(self, dollars: float) -> None:
         """Add to what is under way."""
         self.under_way += dollars
-        self.purse.add(dollars)
+        self.ledger.add(dollars)
 
 
 class Holder(Protocol):
@@ -151,7 +151,7 @@ class Request:
     def __init__(self, budget: Holder, most: float, counted: float = 0.0) -> None:
         self.budget, self.most, self._counted = budget, most, counted
         found = _ACCOUNT.get()
-        self.account, self._alone = found or Account(Purse()), found is None
+        self.account, self._alone = found or Account(Ledger()), found is None
         self.answers: list[PaidAnswer] = []
         self._held, self._open = 0.0, False
 
@@ -192,7 +192,7 @@ class Request:
         self.answers.append(answer)
         self.account.answers.append(answer)
         spent = self.most if answer.cost is None else answer.cost
-        if answer.response_id and answer.response_id in self.account.purse.billed_before:
+        if answer.response_id and answer.response_id in self.account.ledger.billed_before:
             spent = 0.0
         part = min(spent, self._held)
         self._held -= part

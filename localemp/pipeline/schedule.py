@@ -24,7 +24,7 @@ from localemp.pipeline.context_bound import BoundedEngine, ContextBound, Context
 from localemp.pipeline.generate import OnPlanned, Tally, answer_one, draft_all, draft_each, for_all, plan
 from localemp.pipeline.shared_answers import SharedAnswers
 from localemp.runs.bill import Bill
-from localemp.runs.spending import Spending
+from localemp.runs.session_bill import SessionBill
 from localemp.strategies.base import Draft, Response
 from localemp.strategies.strategy import Strategy
 from localemp.utils.progress import OnProgress, Progress, each_second, silent
@@ -94,7 +94,7 @@ class _Row:
         longest: A draft with the longest additions; None if only its lookups tell.
         group: Number of its group; groups are answered one after the other.
         looked_up: Whether its dialogues are drafted before the engine starts.
-        spending: What the session that is recorded in its run pays; None before.
+        session_bill: What the session that is recorded in its run pays; None before.
     """
 
     def __init__(self, number: int, batch: Batch) -> None:
@@ -107,7 +107,7 @@ class _Row:
         self.longest: Draft | None = None
         self.group = number
         self.looked_up = True
-        self.spending: Spending | None = None
+        self.session_bill: SessionBill | None = None
 
     @property
     def looks_up(self) -> bool:
@@ -341,7 +341,7 @@ class _Schedule:
             if note not in self.noted:
                 self.noted.add(note)
                 _log.info("note: %s", note)
-        if row.batch.notes and row.spending is not None:
+        if row.batch.notes and row.session_bill is not None:
             row.batch.opened.change_session({"notes": list(row.batch.notes)})
 
     async def _answer_with(self, context: int | None) -> None:
@@ -392,12 +392,12 @@ class _Schedule:
                 notes = {"notes": list(row.batch.notes)} if row.batch.notes else {}
                 run, described = row.batch.opened, engine.adapted(row.adapter).describe()
                 run.add_session(row.batch.session({**described, **notes}))
-                row.spending = Spending(run, found_again=engine.finds_again)
+                row.session_bill = SessionBill(run, found_again=engine.finds_again)
 
     def _end_session(self, row: _Row) -> None:
-        if row.spending is not None:
+        if row.session_bill is not None:
             with row.limited():
-                row.spending.end(Bill() if row.batch.tally is None else row.batch.tally.bill)
+                row.session_bill.end(Bill() if row.batch.tally is None else row.batch.tally.bill)
 
     async def _answer(self, waiting: _Waiting, engine: Engine, shared: SharedAnswers | None) -> None:
         row, draft = waiting.row, waiting.draft
@@ -412,15 +412,15 @@ class _Schedule:
         asker = engine.adapted(row.adapter) if shared is None else shared.asking(name, row.adapter)
         if self.bounded:
             asker = BoundedEngine(asker, self.pipeline.context_length)
-        assert row.spending is not None, "a row without a session is stopped"
+        assert row.session_bill is not None, "a row without a session is stopped"
         with row.limited():
-            with row.spending.account() as account:
+            with row.session_bill.account() as account:
                 try:
                     record = await answer_one(row.strategy, draft, asker)
                 except ContextTooShortError:
                     self.too_long.append(waiting)
                     return
-                record = row.spending.finished(record, account)
+                record = row.session_bill.finished(record, account)
                 batch.opened.append(record)
             batch.tally.add(record)
             batch.tally.ended = time.perf_counter()

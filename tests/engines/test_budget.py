@@ -9,7 +9,7 @@ from patience import patience
 from localemp.dialogue import Message
 from localemp.engines.base import TURN, Completion, Engine
 from localemp.engines.budget import Budget, BudgetedEngine
-from localemp.engines.spending import Purse, attempt, charge
+from localemp.engines.spending import Ledger, attempt, charge
 from localemp.errors import BudgetError, EngineError, OptionError
 from localemp.models.price import Price
 from localemp.pipeline.shared_answers import SharedAnswers
@@ -67,13 +67,13 @@ class Service(Engine):
 
 async def ask_many(service, budget, number=200, stages=1, tier=None, at_once=20):
     """Ask, and return how many dialogues were answered."""
-    engine, done, purse = BudgetedEngine(service, budget, PRICE, tier), [], Purse()
+    engine, done, ledger = BudgetedEngine(service, budget, PRICE, tier), [], Ledger()
     places = iter(range(number))
 
     async def worker():
         for place in places:
             TURN.set(place)
-            with purse.account():
+            with ledger.account():
                 for _ in range(stages):
                     await engine.chat(HELLO, Sampling(max_tokens=10))
                 done.append(place)
@@ -81,7 +81,7 @@ async def ask_many(service, budget, number=200, stages=1, tier=None, at_once=20)
     try:
         await together(worker() for _ in range(at_once))
     finally:
-        assert purse.under_way == pytest.approx(0, abs=1e-12)
+        assert ledger.under_way == pytest.approx(0, abs=1e-12)
     return len(done)
 
 
@@ -105,11 +105,11 @@ async def test_a_budget_that_suffices_answers_all():
 
 
 async def test_a_budget_ends_also_for_who_waits_for_the_answer_of_another():
-    budget, purse, greedy = Budget(2 * MOST), Purse(), Sampling(max_tokens=10)
+    budget, ledger, greedy = Budget(2 * MOST), Ledger(), Sampling(max_tokens=10)
     shared = SharedAnswers(BudgetedEngine(Service(tokens=(1, 1)), budget, PRICE, "default"))
 
     async def dialogue(name):
-        with purse.account():
+        with ledger.account():
             for question in (name, "Both ask this, which is too long. " * 5):
                 await shared.asking(name).chat([Message("user", question)], greedy)
 
@@ -136,11 +136,11 @@ async def test_a_budget_that_is_too_small_asks_nothing():
 
 async def test_dialogues_that_began_are_finished_first():
     service, budget = Service(tokens=(6, 1)), Budget(12 * MOST)
-    engine, order, purse = BudgetedEngine(service, budget, PRICE, "default"), [], Purse()
+    engine, order, ledger = BudgetedEngine(service, budget, PRICE, "default"), [], Ledger()
 
     async def dialogue(number):
         TURN.set(number)
-        with purse.account():
+        with ledger.account():
             for stage in range(2):
                 await engine.chat(HELLO, Sampling(max_tokens=10))
                 order.append((number, stage))
@@ -192,9 +192,9 @@ async def test_a_cancelled_request_may_have_been_billed():
             started.set()
             await asyncio.Event().wait()
 
-    budget, purse = Budget(1.0), Purse()
+    budget, ledger = Budget(1.0), Ledger()
     engine = BudgetedEngine(Slow(), budget, PRICE, "default")
-    with purse.account() as account:
+    with ledger.account() as account:
         task = asyncio.create_task(engine.chat(HELLO, Sampling(max_tokens=10)))
         await started.wait()
         task.cancel()

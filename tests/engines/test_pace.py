@@ -441,19 +441,19 @@ def test_patience_depends_on_how_long_answers_take() -> None:
         async def after(number: int, latency: float) -> float:
             server.latency = latency
             await asyncio.gather(*(ask(lane, server, name, Cost()) for name in range(number)))
-            return pace.patience(Cost(completion=100), 600.0, 0)
+            return pace.patience.seconds(Cost(completion=100), 600.0, 0)
 
         assert await after(10, 1.0) == 600.0  # not known yet
         assert await after(20, 1.0) == 15.0  # 10 s, and 100 tokens at 20 a second
-        assert pace.patience(Cost(completion=100), 600.0, 2) == 60.0
-        assert pace.patience(Cost(completion=4000), 600.0, 0) == 210.0
-        assert pace.patience(Cost(completion=100), 12.0, 0) == 12.0
+        assert pace.patience.seconds(Cost(completion=100), 600.0, 2) == 60.0
+        assert pace.patience.seconds(Cost(completion=4000), 600.0, 0) == 210.0
+        assert pace.patience.seconds(Cost(completion=100), 12.0, 0) == 12.0
         assert 70 <= await after(20, 20.0) <= 130
         for _ in range(20):  # the server has become slow: no request is given up for that
             async with lane.request(Cost()) as sending:
                 await sending.attempt()
                 sending.failed({}, late=True)
-        assert pace.patience(Cost(completion=100), 600.0, 0) == 600.0
+        assert pace.patience.seconds(Cost(completion=100), 600.0, 0) == 600.0
 
     run_virtually(everything())
 

@@ -11,12 +11,12 @@ import itertools
 import math
 import time
 import weakref
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from localemp.engines.base import TURN
 from localemp.engines.openai.limit_headers import read_allowances
+from localemp.engines.openai.patience import Patience
 from localemp.engines.openai.rate_limits import Attempt, Cost, Limits
 from localemp.engines.openai.refusals import Refusals
 from localemp.engines.openai.target import Target
@@ -30,11 +30,7 @@ _FIRST = 4  # requests before the first answer; twice as many after each second
 _SPARE, _MORE = 2, 1.25  # requests in flight beyond what Little's law asks for: a number, and a factor
 _STUCK = 4.0  # times the usual latency after which a request no longer counts as in flight
 _SOON = 1.0  # seconds before which none is stuck
-_KNOWN = 20  # answers after which it is known how long one takes at most
-_FAR = 5.0  # times the longest of them after which no answer is expected
-_LEAST, _SLOWEST = 10.0, 20.0  # seconds that every request is given, and tokens a second on top
 _TICK = 0.001  # seconds between two looks at the queue for the time alone
-_LATE, _LATEST = 0.2, 50  # share of late answers among the latest attempts from which on the server is slow
 
 
 class _Waiter:
@@ -133,7 +129,7 @@ class Sending:
         Args:
             most: The longest.
         """
-        return self._pace.patience(self._cost, most, self._lates)
+        return self._pace.patience.seconds(self._cost, most, self._lates)
 
     def answered(self, headers: Mapping[str, str]) -> None:
         """Take in an answer."""
@@ -194,6 +190,7 @@ class Pace:
         limits: What the server's headers say.
         lanes: The engines that share the pace.
         answers: The number of answers so far.
+        patience: How long an answer is waited for.
     """
 
     def __init__(
@@ -206,6 +203,7 @@ class Pace:
         self.limits = Limits()
         self.lanes: list[Lane] = []
         self.answers = 0
+        self.patience = Patience()
         self._orders = itertools.count()
         self._under_way: dict[int, Attempt] = {}  # in the order of sending
         self._began: float | None = None
@@ -213,9 +211,6 @@ class Pace:
         self._rising = _FIRST  # requests in flight, which are more with each answer until the limits need no more
         self._pauses, self._until = 0, 0.0
         self._latency: float | None = None
-        self._longest: deque[float] = deque(maxlen=200)
-        self._ended: deque[tuple[int, bool]] = deque(maxlen=200)  # number of the attempt, and whether it was late
-        self._slow = False
         self._timer: asyncio.Task[None] | None = None
         self._wakes = math.inf
 
@@ -256,7 +251,7 @@ class Pace:
         """Return the seconds until a request may be sent; infinity if an answer or the end of a pause comes first."""
         if self._pauses:
             return math.inf
-        most, changes = self._in_flight_most(now), math.inf
+        most = self._in_flight_most(now)
         if len(self._under_way) >= most:
             stuck_after = max(_SOON, _STUCK * (self._latency or math.inf))
             counted = [each.started for each in self._under_way.values() if now - each.started < stuck_after]
@@ -272,9 +267,9 @@ class Pace:
             began = now if self._began is None else self._began
             beginning = max((lane.beginning() for lane in self.lanes), default=_FIRST)
             return beginning * 2.0 ** min(20, math.floor(now - began))
-        rate = min(self.limits.rate(now), self._refusals.rate)
         if not self.limits:
             return math.inf
+        rate = min(self.limits.rate(now), self._refusals.rate)
         if rate == math.inf:  # the server tells what is left, but not how soon there is more
             return min(self._rising, IN_FLIGHT * len(self.lanes))
         return min(self._rising, MOST_IN_FLIGHT, math.ceil(_MORE * rate * (self._latency or 0.0)) + _SPARE)
@@ -305,8 +300,7 @@ class Pace:
             self._rising = max(self._rising, len(self._under_way))
         took = now - attempt.started
         self._latency = took if self._latency is None else 0.9 * self._latency + 0.1 * took
-        self._longest.append(took)
-        self._end_in_time(attempt, late=False)
+        self.patience.answered(attempt.number, took)
         self._refusals.answered(attempt.started, len(self._under_way))
         self.answers += 1
         self._observe(attempt, headers, now, answered=True)
@@ -329,15 +323,8 @@ class Pace:
 
     def failed(self, attempt: Attempt, headers: Mapping[str, str], *, late: bool) -> None:
         """Take in another failure, that no answer came in time among them."""
-        self._end_in_time(attempt, late=late)
+        self.patience.failed(attempt.number, late=late)
         self._observe(attempt, headers, self._clock(), answered=False)
-
-    def _end_in_time(self, attempt: Attempt, *, late: bool) -> None:
-        """Note whether an answer was late, and whether the server is slow: many of the attempts sent last were late."""
-        self._ended.append((attempt.number, late))
-        if late or self._slow:
-            latest = sorted(self._ended)[-_LATEST:]
-            self._slow = sum(each for _, each in latest) > _LATE * len(latest)
 
     def _observe(self, attempt: Attempt, headers: Mapping[str, str], now: float, *, answered: bool) -> None:
         self.limits.observe(attempt, read_allowances(headers, self._wall()), now, answered=answered)
@@ -351,13 +338,6 @@ class Pace:
         """Go on, if no other pause lasts."""
         self._pauses -= 1
         self.advance()
-
-    def patience(self, cost: Cost, most: float, lates: int) -> float:
-        """Return the seconds after which an answer is no longer expected; see `Sending.patience`."""
-        if len(self._longest) < _KNOWN or self._slow:
-            return most
-        given = max(_LEAST + cost.completion / _SLOWEST, _FAR * max(self._longest))
-        return min(most, given * 2.0**lates)
 
     def status(self) -> str:
         """Return what the pace is, and what it is due to; empty if the server has not limited it."""

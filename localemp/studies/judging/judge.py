@@ -22,7 +22,7 @@ from localemp.errors import EngineError, JudgeError, OptionError, RefusalError
 from localemp.pipeline.generate import Tally, failed_alone, for_all
 from localemp.runs.journal import Journal
 from localemp.runs.judge_answers import VOTES, check_answer, question_id
-from localemp.runs.spending import Spending
+from localemp.runs.session_bill import SessionBill
 from localemp.sampling import Sampling
 from localemp.studies.judging.parsing import Parsed, parse_choice, parse_letter, parse_rating, parse_verdict
 from localemp.studies.judging.prompts import JudgePrompts
@@ -179,7 +179,7 @@ class Judge:
             RunError: The folder cannot be written. Whatever stops it, what was answered is in the folder.
         """
         tally = Tally(len(asked), bill=answers.bill.of_what_follows())
-        spending = Spending(answers, found_again=engine.finds_again)
+        session_bill = SessionBill(answers, found_again=engine.finds_again)
 
         async def ask(question: Question) -> None:
             messages, sampling = self.messages(question), self.sampling
@@ -191,7 +191,7 @@ class Judge:
                 received = replace(completion, choices=None, choice_mass=None).record()
                 return {"id": question.id} | asdict(question) | sent | received | dict(found)
 
-            with spending.account() as account:
+            with session_bill.account() as account:
                 try:
                     completion = await engine.chat(messages, sampling)
                     line = answered(completion, self.measured(completion))
@@ -199,7 +199,7 @@ class Judge:
                     line = answered(_refusal(account), {"answer": None, "problem": error.message})
                 except Exception as error:
                     line = failed_alone(question.id, error) | asdict(question)
-                line = spending.finished(line, account)
+                line = session_bill.finished(line, account)
                 answers.append(line)
             tally.add(line)
             show()
@@ -212,7 +212,7 @@ class Judge:
             async with each_second(lambda: show() if engine.status() else None):
                 await for_all(asked, ask, engine.concurrency)
         finally:
-            spending.end(tally.bill)
+            session_bill.end(tally.bill)
         tally.ended = time.perf_counter()
         return tally
 

@@ -8,7 +8,7 @@ from hosted import HostedService, Shares
 
 from localemp.dialogue import Message
 from localemp.engines.budget import Budget, BudgetedEngine
-from localemp.engines.spending import Account, Purse
+from localemp.engines.spending import Account, Ledger
 from localemp.errors import BudgetError, EngineError
 from localemp.models.price import Price
 from localemp.models.profiles import load_profile
@@ -21,11 +21,11 @@ TEXTS = [f"I lost my job, for the {number}th time." for number in range(30)]
 
 async def answer_all(service: HostedService, folder, budget: Budget, price: Price = PRICE) -> list[Account]:
     """Ask all, each as a dialogue of its own; their accounts."""
-    purse = Purse()
+    ledger = Ledger()
     async with BudgetedEngine(batch_engine(service, folder, price=price), budget, price, "batch") as engine:
 
         async def ask(text: str) -> Account:
-            with purse.account() as account:
+            with ledger.account() as account:
                 try:
                     await engine.chat([Message("user", text)], Sampling(max_tokens=20))
                 except BudgetError:

@@ -11,7 +11,8 @@ from hosted import HostedService, Pace
 
 from localemp.engines.openai.batch.api import read_batch
 from localemp.engines.openai.batch.lines import texts_and_limit
-from localemp.errors import FatalEngineError
+from localemp.engines.openai.batch.stored_batch import add_reported
+from localemp.errors import FatalEngineError, RunError
 
 ASKED = ["I lost my job.", "I won a race."]
 KEY = "a-key-of-my-own-0123456789"
@@ -177,7 +178,16 @@ def test_a_link_in_a_folder_does_not_lead_answers_elsewhere(tmp_path):
         (state.parent / "output.part").symlink_to(mine)
         service.advance(to="completed")
         assert len(texts_of(answers(service, tmp_path / "run", ASKED))) == 2
-    assert mine.read_text() == "precious"
+        assert mine.read_text() == "precious"
+        (state.parent / "reported").symlink_to(mine)
+        with pytest.raises(RunError, match="cannot be written"):
+            add_reported(state.parent, ["a"])
+        [lock] = state.parent.parent.glob(".*.lock")
+        lock.unlink()
+        lock.symlink_to(tmp_path / "made")
+        with pytest.raises(RunError, match="cannot be written"):
+            answers(service, tmp_path / "run", ASKED)
+    assert mine.read_text() == "precious" and not (tmp_path / "made").exists()
 
 
 def test_a_disk_that_is_full_while_answers_are_fetched_loses_nothing(tmp_path):

@@ -65,7 +65,8 @@ class BatchStore:
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / f".{self._owner}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._lock = os.open(self.folder / f".{self._owner}.lock", flags, 0o600)
             try:
                 lock(self._lock, wait=False)
             except LockedError as error:

@@ -208,8 +208,10 @@ def add_reported(folder: Path, names: Iterable[str]) -> None:
     Raises:
         RunError: It cannot be written.
     """
-    with writing(folder), (folder / _REPORTED).open("a", encoding="utf-8") as file:
-        file.writelines(f"{name}\n" for name in names)
+    with writing(folder):
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(folder / _REPORTED, flags, 0o666), "a", encoding="utf-8") as file:
+            file.writelines(f"{name}\n" for name in names)
 
 
 def stored_batches(folder: Path, owner: str = PREFIX) -> list[StoredBatch]:

@@ -1,31 +1,31 @@
-"""Keeps account of what a session of a run pays: in its lines, and in its manifest."""
+"""The bill of one session of a run: what was paid goes into its lines and its manifest, where `bill.py` reads it."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from localemp.engines.spending import Account, PaidAnswer, Purse
+from localemp.engines.spending import Account, Ledger, PaidAnswer
 from localemp.runs.bill import Bill, paid_answers
 from localemp.runs.journal import Journal
 
 
-class Spending:
-    """Keeps account of what a session of a run pays.
+class SessionBill:
+    """Writes down what a session of a run, or of a judge, pays.
 
     Args:
         journal: The run, with the session in its manifest.
         found_again: Whether a rerun finds the answers of unfinished dialogues without paying again, as with batches.
-
     """
 
     def __init__(self, journal: Journal, *, found_again: bool = False) -> None:
         self._journal, self._found_again = journal, found_again
-        self._purse = Purse(announce=None if found_again else self._announce, billed_before=journal.bill.batched)
+        self._ledger = Ledger(announce=None if found_again else self._announce, billed_before=journal.bill.batched)
         self._unfinished, self._announced = Bill(), False
 
     def finished(self, record: dict[str, Any], account: Account) -> dict[str, Any]:
         """Return a line with what its account has beyond the line's own answers."""
+        # Most answers have no id, and equal counts cost the same, whichever of them is meant.
         own = Counter(_key(answer) for answer, _ in paid_answers(record))
         rest: list[PaidAnswer] = []
         for answer in account.answers:
@@ -42,7 +42,7 @@ class Spending:
     @contextmanager
     def account(self) -> Iterator[Account]:
         """Return the account of a dialogue that is answered inside the block; an exception leaves it unfinished."""
-        with self._purse.account() as account:
+        with self._ledger.account() as account:
             try:
                 yield account
             except BaseException:
