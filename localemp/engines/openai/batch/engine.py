@@ -5,7 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,6 @@ MOST_BATCHES = 3
 _log = logging.getLogger(__name__)
 _TIER = "batch"
 _TRIES = 4  # to find out whether the server has the API
-
-
-@dataclass(frozen=True, slots=True)
-class _BatchAnswers(Answers):
-    """The answers to a request of a batch.
-
-    Attributes:
-        request: The request's id.
-        seconds: How long the batch took, as the service says; None if it does not.
-    """
-
-    request: str = ""
-    seconds: float | None = None
 
 
 class OpenAIBatchEngine(OpenAIEngine):
@@ -183,9 +170,7 @@ class OpenAIBatchEngine(OpenAIEngine):
                 if line is None:
                     batches += 1
                     line = await self._line(name, body)
-                answers = read_answer(line)
-                shown = {each.name: getattr(answers, each.name) for each in fields(answers)}
-                return _BatchAnswers(**shown, request=name, seconds=self._store.seconds(name))
+                return replace(read_answer(line), batch_id=name, seconds=self._store.seconds(name))
             except ResponseError as error:
                 line = None
                 self._connection.hide_key(error)
@@ -224,15 +209,12 @@ class OpenAIBatchEngine(OpenAIEngine):
         self, asked: tuple[Answers, tuple[str, ...]], messages: Sequence[Message], sampling: Sampling, begun: float
     ) -> list[Completion]:
         """Return what was answered; what has no text is asked anew if it is asked again."""
-        answers = asked[0]
-        assert isinstance(answers, _BatchAnswers)
-        if answers.seconds is not None:
-            begun = time.perf_counter() - answers.seconds
+        name = asked[0].batch_id
         try:
             found = super()._completions(asked, messages, sampling, begun)
         except EngineError:
-            self._queue.report(answers.request)
+            self._queue.report(name)
             raise
         if not any(each.text.strip() for each in found):
-            self._queue.report(answers.request)
+            self._queue.report(name)
         return found
