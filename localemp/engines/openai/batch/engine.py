@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,8 +56,6 @@ class OpenAIBatchEngine(OpenAIEngine):
         concurrency: int | None = None,
         limits: BatchLimits | None = None,
         timing: Timing | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         **options: Any,
     ) -> None:
         """Create an engine; no request is sent, and nothing is written, before `start`.
@@ -71,8 +68,6 @@ class OpenAIBatchEngine(OpenAIEngine):
             concurrency: Most requests that wait for answers; None for as many as one batch takes.
             limits: What the service takes in one batch; by default what OpenAI's does.
             timing: How long is waited for what; by default what suits batches of hours.
-            clock: Tells seconds that have passed.
-            sleep: Waits.
             **options: Further arguments of `OpenAIEngine`.
 
         Raises:
@@ -82,15 +77,13 @@ class OpenAIBatchEngine(OpenAIEngine):
         # A batch is a tier of its own; requests are the same whatever another one is asked for.
         extra = {name: value for name, value in (options.get("extra_body") or {}).items() if name != "service_tier"}
         options["extra_body"] = extra
-        super().__init__(model, base_url, concurrency=concurrency or limits.requests, sleep=sleep, **options)
+        super().__init__(model, base_url, concurrency=concurrency or limits.requests, **options)
         self._reader = replace(self._reader, tier=_TIER)
         self._endpoint = f"{self._target.server.batch_prefix}{PATHS[self.api]}"
         self._api = BatchAPI(self._connection)
         self._has_folder, self._timing = folder is not None, timing
         self._store = BatchStore(folder or Path(), self.base_url, self._endpoint, model, extra)
-        service = Service(
-            self._api, self.base_url, lambda error: self._explained(error, 0), timing=timing, clock=clock, sleep=sleep
-        )
+        service = Service(self._api, self.base_url, lambda error: self._explained(error, 0), timing)
         self._queue = BatchQueue(self._store, service, limits)
         self._asked: Counter[str] = Counter()
         self._taken_up: set[str] = set()
