@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -52,6 +52,9 @@ _TEXT = (
     "and now everything feels like it is falling apart while my dog still wags his tail at the door every evening"
 )
 WORDS = _TEXT.split()
+
+Figure = tuple[str, Callable[[Mapping[str, Any]], str], str]
+"""A row of a table: its name, its text by the result, and what it should be."""
 
 
 @dataclass(frozen=True)
@@ -328,12 +331,7 @@ def print_steering(console: Console, case: Case, result: Mapping[str, Any]) -> N
 
 def print_requests(console: Console, results: Mapping[str, Mapping[str, Any]]) -> None:
     """The figures of all cases with their aims."""
-    table = Table(title="requests with faults, by kind of limit")
-    table.add_column("")
-    for name in results:
-        table.add_column(name, justify="right")
-    table.add_column("aim")
-    rows: list[tuple[str, Any, str]] = [
+    rows: list[Figure] = [
         ("answered", lambda r: f"{r['answered']:,}", "all"),
         ("lost", lambda r: f"{len(r['failed'])}", "0"),
         ("answered twice", lambda r: f"{r['answered_more_often']}", "0"),
@@ -347,20 +345,12 @@ def print_requests(console: Console, results: Mapping[str, Mapping[str, Any]]) -
         ("dollars billed", lambda r: f"{r['billed']:.6f}", "the same and the next"),
         ("of it, for cut answers", lambda r: f"{r['billed_for_cut_answers']:.6f}", ""),
     ]
-    for name, show, aim in rows:
-        table.add_row(name, *(show(result) for result in results.values()), aim)
-    console.print(table)
-    print_failures(console, results)
+    print_figures(console, "requests with faults, by kind of limit", rows, results)
 
 
 def print_batches(console: Console, results: Mapping[str, Mapping[str, Any]]) -> None:
     """The figures of both strategies with their aims."""
-    table = Table(title="localemp generate --batch")
-    table.add_column("")
-    for name in results:
-        table.add_column(name, justify="right")
-    table.add_column("aim")
-    rows: list[tuple[str, Any, str]] = [
+    rows: list[Figure] = [
         ("dialogues", lambda r: f"{r['dialogues']:,}", ""),
         ("failed", lambda r: f"{len(r['failed'])}", "0"),
         ("most memory", lambda r: f"{r['memory_mb']} MB", f"under {MOST_MB} MB"),
@@ -371,14 +361,21 @@ def print_batches(console: Console, results: Mapping[str, Mapping[str, Any]]) ->
         ("tiers billed", lambda r: ", ".join(r["tiers"]), "batch"),
         ("seconds", lambda r: f"{r['seconds']:.1f}", ""),
     ]
+    print_figures(console, "localemp generate --batch", rows, results)
+
+
+def print_figures(
+    console: Console, title: str, rows: Sequence[Figure], results: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """A row for each figure, a column for each result; then why requests or dialogues were lost."""
+    table = Table(title=title)
+    table.add_column("")
+    for name in results:
+        table.add_column(name, justify="right")
+    table.add_column("aim")
     for name, show, aim in rows:
         table.add_row(name, *(show(result) for result in results.values()), aim)
     console.print(table)
-    print_failures(console, results)
-
-
-def print_failures(console: Console, results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Why requests or dialogues were lost."""
     for name, result in results.items():
         for failure in result["failed"]:
             console.print(f"{name}: lost: {failure}", markup=False)
