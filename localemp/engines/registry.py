@@ -235,7 +235,7 @@ def _openai(context: EngineContext) -> Engine:
         raise OptionError("--engine-arg applies only to vLLM in this process, not to a server")
     model = profile.model or profile.name
     base_url = profile.base_url if context.base_url is None else context.base_url
-    told: dict[str, Any] = {
+    options: dict[str, Any] = {
         "api": profile.api,
         "context_length": profile.context_length,
         "price": profile.price,
@@ -247,13 +247,13 @@ def _openai(context: EngineContext) -> Engine:
     if context.batch:
         from localemp.engines.openai.batch.engine import OpenAIBatchEngine
 
-        return OpenAIBatchEngine(model, base_url, folder=context.folder, concurrency=context.concurrency, **told)
+        return OpenAIBatchEngine(model, base_url, folder=context.folder, concurrency=context.concurrency, **options)
     if context.folder is not None:
         from localemp.engines.openai.batch.stored_batch import under_way
 
         if known := under_way(context.folder, "this command with --batch"):
             _log.warning("--batch is not given: what batches ask already may be asked, and paid, again; %s", known)
-    return OpenAIEngine(model, base_url, concurrency=context.concurrency, **told)
+    return OpenAIEngine(model, base_url, concurrency=context.concurrency, **options)
 
 
 def _openai_settings(context: EngineContext) -> Mapping[str, Any]:

@@ -27,6 +27,8 @@ class Answers:
         tier: The tier of the service that answered, in the words of the response; empty if it does not say.
         id: The server's id of the response; empty if it has none.
         waited: Seconds before the request was first sent.
+        seconds: How long the answer took, where the service says so; None where it is measured.
+        batch_id: The request's id in its batch; empty for one that was sent by itself.
         withheld: Why the first of the others is none; empty if there is none.
         reason: The finish reason of the first answer, withheld or not; empty if there is none.
     """
@@ -37,6 +39,8 @@ class Answers:
     tier: str = ""
     id: str = ""
     waited: float = 0.0
+    seconds: float | None = None
+    batch_id: str = ""
     withheld: str = ""
     reason: str = ""
 

@@ -260,7 +260,7 @@ class OpenAIEngine(Engine):
             messages,
             sampling,
             context_length=self.context_length,
-            seconds=time.perf_counter() - begun - answers.waited,
+            seconds=time.perf_counter() - begun - answers.waited if answers.seconds is None else answers.seconds,
             notes=notes,
         )
 

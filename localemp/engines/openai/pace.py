@@ -3,7 +3,7 @@
 An engine has a `Lane`, its queue; engines of the same server, model and key share a `Pace`, which decides. As many
 requests are in flight as the limits need at the latency seen (Little's law); those that take far longer than others do
 not count. Before the first answer only a few are sent. A server that tells no limits is asked as often as engines want,
-until it refuses many: `refusals.py` finds the rate that it accepts.
+until it refuses many: `accepted_rate.py` finds the rate that it accepts.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from localemp.engines.base import TURN
+from localemp.engines.openai.accepted_rate import AcceptedRate
 from localemp.engines.openai.limit_headers import read_allowances
 from localemp.engines.openai.patience import Patience
 from localemp.engines.openai.rate_limits import Attempt, Cost, Limits
-from localemp.engines.openai.refusals import Refusals
 from localemp.engines.openai.target import Target
 
 MOST_IN_FLIGHT = 256
@@ -208,7 +208,7 @@ class Pace:
         self._orders = itertools.count()
         self._under_way: dict[int, Attempt] = {}  # in the order of sending
         self._began: float | None = None
-        self._refusals = Refusals()
+        self._accepted = AcceptedRate()
         self._rising = _FIRST  # requests in flight, which are more with each answer until the limits need no more
         self._pauses, self._until = 0, 0.0
         self._latency: float | None = None
@@ -243,7 +243,7 @@ class Pace:
                 return
             waiter = lane.pop()
             attempt = self.limits.start(waiter.cost, now)
-            self._refusals.start(now)
+            self._accepted.start(now)
             self._under_way[attempt.number] = attempt
             self._began = now if self._began is None else self._began
             waiter.sent.set_result(attempt)
@@ -261,7 +261,7 @@ class Pace:
                 if not self.answers and self._began is not None:
                     changes = min(changes, math.floor(now - self._began) + 1 + self._began - now)
                 return max(changes, _TICK)
-        return max(self.limits.wait(cost, now, len(self._under_way)), self._refusals.wait(now))
+        return max(self.limits.wait(cost, now, len(self._under_way)), self._accepted.wait(now))
 
     def _in_flight_most(self, now: float) -> float:
         if not self.answers:
@@ -270,7 +270,7 @@ class Pace:
             return beginning * 2.0 ** min(20, math.floor(now - began))
         if not self.limits:
             return math.inf
-        rate = min(self.limits.rate(now), self._refusals.rate)
+        rate = min(self.limits.rate(now), self._accepted.rate)
         if rate == math.inf:  # the server tells what is left, but not how soon there is more
             return min(self._rising, IN_FLIGHT * len(self.lanes))
         return min(self._rising, MOST_IN_FLIGHT, math.ceil(_MORE * rate * (self._latency or 0.0)) + _SPARE)
@@ -302,7 +302,7 @@ class Pace:
         took = now - attempt.started
         self._latency = took if self._latency is None else 0.9 * self._latency + 0.1 * took
         self.patience.answered(attempt.number, took)
-        self._refusals.answered(attempt.started, len(self._under_way))
+        self._accepted.answered(attempt.started, len(self._under_way))
         self.answers += 1
         self._observe(attempt, headers, now, answered=True)
         self._rising += len(self._under_way) >= self._rising - 1
@@ -313,13 +313,13 @@ class Pace:
         self._observe(attempt, headers, now, answered=False)
         if self.limits and not self.limits.allow(attempt.cost, now):
             return named
-        if not self._refusals.refused(attempt.started, len(self._under_way)):
+        if not self._accepted.refused(attempt.started, len(self._under_way)):
             return named and not self.limits
         if self.limits and not self.limits.even:  # the headers may be right, but of a longer period than is held to
             self.limits.even = True
-            self._refusals.begin_round()
+            self._accepted.begin_round()
             return False
-        self._refusals.slow_down(now)
+        self._accepted.slow_down(now)
         return named
 
     def failed(self, attempt: Attempt, headers: Mapping[str, str], *, late: bool) -> None:
@@ -348,7 +348,7 @@ class Pace:
         limit = self.limits.binding(now)
         if limit is not None:
             return f"{limit} allowed, {in_flight}"
-        return f"{60 * self._refusals.rate:,.0f} requests/min, more is refused" if self._refusals else ""
+        return f"{60 * self._accepted.rate:,.0f} requests/min, more is refused" if self._accepted else ""
 
 
 _shared: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakValueDictionary[tuple[str, ...], Pace]]"

@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +33,6 @@ _TIER = "batch"
 _TRIES = 4  # to find out whether the server has the API
 
 
-@dataclass(frozen=True, slots=True)
-class _BatchAnswers(Answers):
-    """The answers to a request of a batch.
-
-    Attributes:
-        request: The request's id.
-        seconds: How long the batch took, as the service says; None if it does not.
-    """
-
-    request: str = ""
-    seconds: float | None = None
-
-
 class OpenAIBatchEngine(OpenAIEngine):
     """Asks a service through its Batch API: answers come within a day, at a lower price.
 
@@ -70,8 +56,6 @@ class OpenAIBatchEngine(OpenAIEngine):
         concurrency: int | None = None,
         limits: BatchLimits | None = None,
         timing: Timing | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         **options: Any,
     ) -> None:
         """Create an engine; no request is sent, and nothing is written, before `start`.
@@ -84,8 +68,6 @@ class OpenAIBatchEngine(OpenAIEngine):
             concurrency: Most requests that wait for answers; None for as many as one batch takes.
             limits: What the service takes in one batch; by default what OpenAI's does.
             timing: How long is waited for what; by default what suits batches of hours.
-            clock: Tells seconds that have passed.
-            sleep: Waits.
             **options: Further arguments of `OpenAIEngine`.
 
         Raises:
@@ -95,15 +77,13 @@ class OpenAIBatchEngine(OpenAIEngine):
         # A batch is a tier of its own; requests are the same whatever another one is asked for.
         extra = {name: value for name, value in (options.get("extra_body") or {}).items() if name != "service_tier"}
         options["extra_body"] = extra
-        super().__init__(model, base_url, concurrency=concurrency or limits.requests, sleep=sleep, **options)
+        super().__init__(model, base_url, concurrency=concurrency or limits.requests, **options)
         self._reader = replace(self._reader, tier=_TIER)
         self._endpoint = f"{self._target.server.batch_prefix}{PATHS[self.api]}"
         self._api = BatchAPI(self._connection)
         self._has_folder, self._timing = folder is not None, timing
         self._store = BatchStore(folder or Path(), self.base_url, self._endpoint, model, extra)
-        service = Service(
-            self._api, self.base_url, lambda error: self._explained(error, 0), timing=timing, clock=clock, sleep=sleep
-        )
+        service = Service(self._api, self.base_url, lambda error: self._explained(error, 0), timing)
         self._queue = BatchQueue(self._store, service, limits)
         self._asked: Counter[str] = Counter()
         self._taken_up: set[str] = set()
@@ -183,9 +163,7 @@ class OpenAIBatchEngine(OpenAIEngine):
                 if line is None:
                     batches += 1
                     line = await self._line(name, body)
-                answers = read_answer(line)
-                shown = {each.name: getattr(answers, each.name) for each in fields(answers)}
-                return _BatchAnswers(**shown, request=name, seconds=self._store.seconds(name))
+                return replace(read_answer(line), batch_id=name, seconds=self._store.seconds(name))
             except ResponseError as error:
                 line = None
                 self._connection.hide_key(error)
@@ -224,15 +202,12 @@ class OpenAIBatchEngine(OpenAIEngine):
         self, asked: tuple[Answers, tuple[str, ...]], messages: Sequence[Message], sampling: Sampling, begun: float
     ) -> list[Completion]:
         """Return what was answered; what has no text is asked anew if it is asked again."""
-        answers = asked[0]
-        assert isinstance(answers, _BatchAnswers)
-        if answers.seconds is not None:
-            begun = time.perf_counter() - answers.seconds
+        name = asked[0].batch_id
         try:
             found = super()._completions(asked, messages, sampling, begun)
         except EngineError:
-            self._queue.report(answers.request)
+            self._queue.report(name)
             raise
         if not any(each.text.strip() for each in found):
-            self._queue.report(answers.request)
+            self._queue.report(name)
         return found

@@ -6,6 +6,7 @@ that a service takes. A request that is in a batch of an earlier process waits f
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -116,14 +117,16 @@ class BatchQueue:
             self._draft = self._store.draft()
             self._start(self._end_in_a_lull(self._draft))
         self._draft.add(name, line)
-        self._last = self._service.clock()
+        self._last = time.monotonic()
 
     async def _end_in_a_lull(self, draft: Draft) -> None:
         if all(each.batch.state.step == "fetched" for each in self._submissions.values()):
             self._lulls = self._new_lulls()
         lull = next(self._lulls)
-        while (left := self._last + lull - self._service.clock()) > 0:
-            await self._service.sleep(left)
+        left = lull
+        while left > 0:
+            await asyncio.sleep(left)
+            left = self._last + lull - time.monotonic()
         if self._draft is draft:
             self._end_draft(draft)
 

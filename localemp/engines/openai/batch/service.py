@@ -1,8 +1,7 @@
 """What all batches at one service share: how it is asked, how long is waited, and which of them are under way."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from localemp.engines.openai.batch.api import BatchAPI
@@ -47,8 +46,6 @@ class Service:
         url: Its address, for messages.
         explain: Returns the error to raise for a failed call.
         timing: How long is waited.
-        clock: Tells seconds that have passed.
-        sleep: Waits.
         gate: Held while a batch is created and checked by the service, since one may be too many for its queue.
         ended: Set when a batch of ours has ended.
         in_progress: Names of our batches that the service works on.
@@ -58,8 +55,6 @@ class Service:
     url: str
     explain: Callable[[ResponseError], EngineError]
     timing: Timing = field(default_factory=Timing)
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     gate: asyncio.Lock = field(default_factory=asyncio.Lock)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     in_progress: set[str] = field(default_factory=set)

@@ -73,14 +73,14 @@ class Submission:
                 errors = {"": error}
                 self.batch.save("fetched", note=error.message)
             except ResponseError as error:
-                now = self._service.clock()
+                now = time.monotonic()
                 silent_since = now if silent_since is None else silent_since
                 if not is_retryable(error, ()) or now - silent_since > self._service.timing.silence:
                     raise self._fatal(error) from error
                 if not self._trouble:
                     self._trouble = f"the service has not answered since {_clock_time(time.time())}: {error.message}"
                     _log.warning("%s: %s; trying again", self.batch.name, for_terminal(error.message))
-                await self._service.sleep(max(next(pauses), min(error.retry_after or 0.0, _LONGEST_PAUSE)))
+                await asyncio.sleep(max(next(pauses), min(error.retry_after or 0.0, _LONGEST_PAUSE)))
             else:
                 silent_since, self._trouble = None, ""
                 pauses = growing(self._service.timing.poll, self._service.timing.longest_poll, 2.0)
@@ -137,7 +137,7 @@ class Submission:
         """Create the batch, and wait until the service has checked it: then it is known whether there was room."""
         batch = self.batch
         async with self._service.gate:
-            begun = self._service.clock()
+            begun = time.monotonic()
             for pause in growing(self._service.timing.poll, _LONGEST_PAUSE, 2.0):
                 problem = await self._try_to_create()
                 if problem is None:
@@ -145,8 +145,8 @@ class Submission:
                 if self._is_too_big(problem):
                     raise SmallerBatchError(problem.message)
                 if self._service.in_progress - {batch.name}:
-                    begun = self._service.clock()
-                elif self._service.clock() - begun > self._service.timing.silence:
+                    begun = time.monotonic()
+                elif time.monotonic() - begun > self._service.timing.silence:
                     raise FatalEngineError(
                         f"{self._service.url} has no room for the batch {batch.name}: {problem.message}",
                         "run the same command again when other batches have ended",
@@ -172,15 +172,17 @@ class Submission:
             return problem
         self._note(remote)
         while remote.status == "validating":
-            await self._service.sleep(next(self._polls))
+            await asyncio.sleep(next(self._polls))
             remote = await self._poll()
         return self._without_room(remote)
 
     async def _is_there(self) -> bool:
         """Wait until the service can use the uploaded file; return False if an earlier process's file is gone."""
         try:
-            while not await self._service.api.is_ready(self.batch.state.file):
-                await self._service.sleep(next(self._polls))
+            is_ready = await self._service.api.is_ready(self.batch.state.file)
+            while not is_ready:
+                await asyncio.sleep(next(self._polls))
+                is_ready = await self._service.api.is_ready(self.batch.state.file)
         except ServerError as error:
             if error.status not in (404, 405, 501):
                 raise
@@ -191,7 +193,7 @@ class Submission:
         """Wait until a batch of ours has ended, or some time has passed: others use the same queue."""
         self._waits = "waiting for room in the service's queue"
         self._service.ended.clear()
-        waits = [asyncio.ensure_future(self._service.ended.wait()), asyncio.ensure_future(self._service.sleep(pause))]
+        waits = [asyncio.ensure_future(self._service.ended.wait()), asyncio.ensure_future(asyncio.sleep(pause))]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -211,7 +213,7 @@ class Submission:
     async def _wait_for_end(self) -> dict[str, Exception]:
         remote = await self._poll()
         while not remote.has_ended:
-            await self._service.sleep(next(self._polls))
+            await asyncio.sleep(next(self._polls))
             remote = await self._poll()
         if remote.status == "failed":
             return {} if self._without_room(remote) is not None else self._refused(remote)

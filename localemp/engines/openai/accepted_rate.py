@@ -9,7 +9,7 @@ _GROWTH = 1.25  # after a round with few
 _SLOWEST = 1 / 60  # requests a second
 
 
-class Refusals:
+class AcceptedRate:
     """The rate that a server accepts, as far as its refusals tell; unlimited until many requests are refused.
 
     Attributes:
