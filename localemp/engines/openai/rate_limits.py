@@ -107,10 +107,10 @@ class Limit:
             self._ends = now + reset if now < self._windows_until else None
         self._refill = self.most / self.period
         if told.remaining is not None or not known:
-            gained = 0.0 if self._ends is not None else self._refill * (now - started)
             if told.remaining is not None:
                 self._learn(remaining, started, before)
-            self._level, self._at = min(self.most, remaining + gained) - later * self._factor, now
+            # It has filled since the request was counted, which was when it arrived and not when it was answered.
+            self._level, self._at = remaining - later * self._factor, started
 
     def _learn(self, remaining: float, started: float, before: float) -> None:
         """Compare what the server has counted since the response before with what was expected.
