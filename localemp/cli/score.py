@@ -136,7 +136,9 @@ def score(
     elif base_url or script:
         raise OptionError("--base-url is for --judge", "add --judge, or omit it")
     elif batch or service_tier or reasoning_effort or verbosity:
-        raise OptionError("--batch and how a service is asked are for --judge", "add --judge, or omit them")
+        raise OptionError(
+            "--batch, --service-tier, --reasoning-effort and --verbosity are for --judge", "add --judge, or omit them"
+        )
     with Display() as display, resumable(display.say, "run the same command again"):
         result = score_replies(
             runs,

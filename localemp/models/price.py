@@ -83,8 +83,8 @@ class Rates(BaseModel):
 
     def most(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return the most that these tokens cost in US dollars, whatever the cache does."""
-        dearest = max(self.prompt, self.cached or 0.0, self.cache_write or 0.0)
-        return (prompt_tokens * dearest + completion_tokens * self.completion) / 1e6
+        highest = max(self.prompt, self.cached or 0.0, self.cache_write or 0.0)
+        return (prompt_tokens * highest + completion_tokens * self.completion) / 1e6
 
 
 class Price(Rates):

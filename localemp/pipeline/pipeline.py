@@ -321,7 +321,7 @@ class Pipeline:
             return f"{option}: {profile.name} runs here, and costs nothing"
         if profile.price is None:
             raise OptionError(
-                f"{option}: no price of {profile.name} is known, so that nobody can say what it will cost",
+                f"{option}: no price of {profile.name} is known, so its cost cannot be limited",
                 "give the server and its prices in a profile of your own (docs/hosted.md), or omit --budget",
             )
         if profile.price.rates(tier) is None:

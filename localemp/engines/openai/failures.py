@@ -101,7 +101,7 @@ def is_retryable(error: ResponseError, sent: Collection[str]) -> bool:
 def may_be_billed(error: BaseException) -> bool:
     """Return whether the service may bill a request that ended with this error.
 
-    It does not bill what it refuses. Where the answer was lost on the way, or arrived in parts, nobody can say.
+    It does not bill what it refuses. It may have billed an answer that was lost on the way, or arrived in part.
     """
     if isinstance(error, NoResponseError):
         return error.why != "unreachable"

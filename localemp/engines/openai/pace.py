@@ -1,8 +1,9 @@
-"""When the next request to a server is sent: the first in the queue, as soon as the server's limits allow it.
+"""When requests are sent: the first in the queue goes as soon as the server's limits allow it.
 
-Requests in flight are as many as the limits need at the latency seen (Little's law), and those that take far longer
-than the others do not count. Before the first answer only a few are sent. A server that tells no limits is asked as
-often as engines want, until it refuses many: `accepted_rate.py` finds the rate that it accepts.
+An engine has a `Lane`, its queue; engines of the same server, model and key share a `Pace`, which decides. As many
+requests are in flight as the limits need at the latency seen (Little's law); those that take far longer than others do
+not count. Before the first answer only a few are sent. A server that tells no limits is asked as often as engines want,
+until it refuses many: `accepted_rate.py` finds the rate that it accepts.
 """
 
 import asyncio
@@ -82,7 +83,7 @@ class Lane:
 
     @asynccontextmanager
     async def request(self, cost: Cost) -> AsyncIterator["Sending"]:
-        """Have a place in flight, from the first attempt on."""
+        """Keep a place in flight from the first attempt to the end of the block."""
         sending = Sending(self, cost)
         try:
             yield sending

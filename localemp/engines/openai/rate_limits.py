@@ -231,8 +231,8 @@ class Limits:
     def observe(self, attempt: Attempt, told: Sequence[Allowance], now: float, *, answered: bool) -> None:
         """Take over what a response says; only what later requests are told counts more.
 
-        A limit that held its request back, did not keep the server from answering it, and is still said to be used up,
-        is not believed again.
+        A limit is ignored from now on if its request was held back by it, was answered all the same, and the limit is
+        still said to be used up.
         """
         if attempt.number < self._latest:
             return
