@@ -50,14 +50,14 @@ def request_line(custom_id: str, endpoint: str, body: Mapping[str, Any]) -> byte
 def texts_and_limit(line: bytes) -> tuple[Sequence[str], int]:
     """Return the texts of a request from its line, and the most tokens of its answers; 0 if it does not say."""
     value = parse_json(line, max_values=MAX_VALUES)
-    body = value.get("body") if isinstance(value, dict) else None
-    told = body if isinstance(body, dict) else {}
-    limits = [told.get(name) for name in ("max_tokens", "max_completion_tokens")]
-    most, number = max((limit for limit in limits if isinstance(limit, int)), default=0), told.get("n")
-    messages = told.get("messages", [{"content": told.get("prompt")}])
+    found = value.get("body") if isinstance(value, dict) else None
+    body = found if isinstance(found, dict) else {}
+    limits = [body.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    most, number = max((limit for limit in limits if isinstance(limit, int)), default=0), body.get("n")
+    messages = body.get("messages", [{"content": body.get("prompt")}])
     listed = messages if isinstance(messages, list) else []
     texts = [str(each.get("content")) for each in listed if isinstance(each, dict)]
-    texts += [json.dumps(form)] if (form := told.get("response_format")) else []
+    texts += [json.dumps(form)] if (form := body.get("response_format")) else []
     return texts, most * (number if isinstance(number, int) else 1)
 
 
