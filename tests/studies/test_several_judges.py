@@ -69,7 +69,8 @@ def test_several_judges_are_asked_one_after_another(localemp, tmp_path):
 def test_a_judge_that_fails_is_named_and_the_others_are_asked(localemp, tmp_path):
     study = small_study(tmp_path / "study", items=20)
     with server_of() as server:
-        done = localemp(*command(server, "gone", "talker", "gpt-4o"), "--concurrency", 1)
+        words = command(server, "gone", "talker", "gpt-4o")
+        done = localemp(*words, "--concurrency", 1, env={"OPENAI_API_KEY": "sk-of-a-test"})
     assert done.returncode == 1
     assert "error: gone: " in done.stderr
     assert "Incorrect API key provided" in done.stderr
