@@ -6,7 +6,7 @@ Nothing in the folder is changed, so that this works while another process waits
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -96,20 +96,22 @@ async def _each(folder: StrPath, base_url: str | None, cancel: bool) -> list[Bat
         raise OptionError(f"{path} is not a folder", "give the folder of a run, as `localemp generate` names it")
     found: list[BatchStatus] = []
     wrong: EngineError | None = None
-    for batch in stored_batches(path):
-        known = _known(batch)
-        if batch.state.step == "fetched" or not (batch.state.server or base_url):
-            found.append(known)
-            continue
-        try:
-            remote = await _ask(batch, base_url, cancel)
-        except EngineError as error:
-            remote = None
-            if cancel and wrong is None:
-                wrong = error
-            else:
-                _log.warning("%s: %s", batch.name, error.message)
-        found.append(known if remote is None else _told(known, remote))
+    async with AsyncExitStack() as stack:
+        services = _Services(base_url, stack)
+        for batch in stored_batches(path):
+            known = _known(batch)
+            if batch.state.step == "fetched" or not (batch.state.server or base_url):
+                found.append(known)
+                continue
+            try:
+                remote = await _ask(batch, services, cancel)
+            except EngineError as error:
+                remote = None
+                if cancel and wrong is None:
+                    wrong = error
+                else:
+                    _log.warning("%s: %s", batch.name, error.message)
+            found.append(known if remote is None else _told(known, remote))
     if cancel and wrong is not None:  # raised only now, so that one batch does not keep the others from it
         raise wrong
     return found
@@ -145,36 +147,58 @@ def _told(known: BatchStatus, remote: RemoteBatch) -> BatchStatus:
     )
 
 
-async def _ask(batch: StoredBatch, base_url: str | None, cancel: bool) -> RemoteBatch | None:
+class _Services:
+    """The services of a folder's batches, with one connection each.
+
+    Args:
+        base_url: The server to ask; None for the one that was asked.
+        stack: Closes the connections.
+    """
+
+    def __init__(self, base_url: str | None, stack: AsyncExitStack) -> None:
+        self._base_url, self._stack = base_url, stack
+        self._apis: dict[str, BatchAPI] = {}
+
+    def of(self, state: BatchState) -> tuple[Target, BatchAPI]:
+        """Return what is asked about a batch, and its files and batches.
+
+        Raises:
+            EngineError: It is a server that only the folder names.
+        """
+        if self._base_url is None and not _is_familiar(state.server):
+            raise EngineError(
+                f"the batch was made at {for_terminal(state.server)}, says the folder; your key is not sent there",
+                "give the address with --base-url if it is right",
+            )
+        url = self._base_url or state.server
+        target = Target.resolve(state.model, url, None, named=self._base_url is not None)
+        if url not in self._apis:
+            connection = Connection(target, _TIMEOUT)
+            self._stack.push_async_callback(connection.close)
+            self._apis[url] = BatchAPI(connection)
+        return target, self._apis[url]
+
+
+async def _ask(batch: StoredBatch, services: _Services, cancel: bool) -> RemoteBatch | None:
     """Return how the service says that a batch stands, once it is cancelled; None if it was never created."""
     state = batch.state
-    if base_url is None and not _is_familiar(state.server):
-        raise EngineError(
-            f"the batch was made at {for_terminal(state.server)}, says the folder; your key is not sent there",
-            "give the address with --base-url if it is right",
-        )
-    target = Target.resolve(state.model, base_url or state.server, None, named=base_url is not None)
-    connection = Connection(target, _TIMEOUT)
-    api = BatchAPI(connection)
-    try:
-        with _explained(target):
-            if state.batch:
-                remote = await api.get(state.batch)
-            else:
-                found = await api.find(batch.name, state.file, state.prepared, state.past)
-                if found is None:
-                    return None
-                remote = found
-            if not cancel or remote.has_ended or remote.status == "cancelling":
-                return remote
-            try:
-                return await api.cancel(remote.id)
-            except ServerError as error:
-                if error.status == 409:  # it ended meanwhile
-                    return await api.get(remote.id)
-                raise
-    finally:
-        await connection.close()
+    target, api = services.of(state)
+    with _explained(target):
+        if state.batch:
+            remote = await api.get(state.batch)
+        else:
+            found = await api.find(batch.name, state.file, state.prepared, state.past)
+            if found is None:
+                return None
+            remote = found
+        if not cancel or remote.has_ended or remote.status == "cancelling":
+            return remote
+        try:
+            return await api.cancel(remote.id)
+        except ServerError as error:
+            if error.status == 409:  # it ended meanwhile
+                return await api.get(remote.id)
+            raise
 
 
 def _is_familiar(url: str) -> bool:

@@ -121,7 +121,12 @@ def read_completion(content: bytes | str) -> ParsedCompletion:
         ServerError: The body holds an error, instead of a choice or inside one.
         MalformedResponseError: The body is not a completion, or has no choices although the prompt was not blocked.
     """
-    answer = to_completion(decode(content))
+    return whole_completion(decode(content))
+
+
+def whole_completion(value: Any) -> ParsedCompletion:
+    """Do the same with a body that is decoded already."""
+    answer = to_completion(value)
     if not answer.choices and not answer.blocked:
         raise MalformedResponseError(f"no choices: {one_line(str(answer.fields))}")
     choices = (with_texts(choice, well_formed(choice.text), well_formed(choice.thinking)) for choice in answer.choices)

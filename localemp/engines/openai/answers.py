@@ -10,7 +10,7 @@ from localemp.engines.choices import masses_in, normalised
 from localemp.engines.spending import charge
 from localemp.errors import EngineError, PromptTooLongError, RefusalError
 from localemp.models.price import Price, billed_tier
-from localemp.protocol.completions import Choice, Usage, read_completion, token_probabilities
+from localemp.protocol.completions import Choice, ParsedCompletion, Usage, read_completion, token_probabilities
 from localemp.protocol.refusals import FILTERED
 from localemp.protocol.thinking import opens_thinking, split_thinking
 from localemp.sampling import Sampling
@@ -51,7 +51,11 @@ def read_answers(content: bytes) -> Answers:
     Raises:
         ResponseError: It is not a completion.
     """
-    answer = read_completion(content)
+    return answers_in(read_completion(content))
+
+
+def answers_in(answer: ParsedCompletion) -> Answers:
+    """Return the answers of a whole completion."""
     withheld = [choice.withheld for choice in answer.choices]
     given = tuple(choice for choice, why in zip(answer.choices, withheld, strict=True) if not why)
     tier, name = (_short(answer.fields.get(key)) for key in ("service_tier", "id"))

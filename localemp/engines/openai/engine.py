@@ -292,7 +292,8 @@ class OpenAIEngine(Engine):
         self, messages: Sequence[Message], sampling: Sampling, number: int = 1
     ) -> tuple[Answers, tuple[str, ...]]:
         """Return the answers to a request, and notes on changed parameters."""
-        body, notes = self._requests.body(messages, sampling, number)
+        body: Mapping[str, Any] = {}
+        notes: tuple[str, ...] = ()
 
         def build() -> Mapping[str, Any]:
             nonlocal body, notes

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from localemp.engines.openai.answers import Answers, read_answers
-from localemp.protocol.completions import MAX_VALUES
-from localemp.protocol.errors import MalformedResponseError, ResponseError, ServerError
+from localemp.engines.openai.answers import Answers, answers_in
+from localemp.protocol.completions import MAX_VALUES, decode, whole_completion
+from localemp.protocol.errors import ResponseError, ServerError
 from localemp.utils.files import open_regular
-from localemp.utils.json_reader import JSONError, parse_json
+from localemp.utils.json_reader import parse_json
 from localemp.utils.text import one_line
 
 LONGEST_ANSWER = 16 * 2**20
@@ -157,17 +157,14 @@ def read_answer(line: bytes) -> Answers:
         NotAnsweredError: The request was not answered.
         ResponseError: It holds an error, or is not an answer.
     """
-    try:
-        value = parse_json(line, max_values=MAX_VALUES)
-    except JSONError as error:
-        raise MalformedResponseError(f"{error}: {one_line(line[:800].decode('utf-8', 'replace'))}") from error
+    value = decode(line)
     response = value.get("response") if isinstance(value, dict) else None
     if not isinstance(response, dict):
         raise _without_response(value)
     status, body = response.get("status_code"), response.get("body")
     if isinstance(status, int) and not isinstance(status, bool) and status >= 400:
         raise ServerError.parse(body, status)
-    return read_answers(json.dumps(body).encode())
+    return answers_in(whole_completion(body))
 
 
 def _without_response(value: Any) -> ResponseError:
