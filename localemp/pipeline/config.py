@@ -160,7 +160,11 @@ class RunConfig:
             raise OptionError(f"--top-p {self.top_p}: not a share", "give more than 0 and at most 1, or omit it")
         for name in ("reasoning_effort", "verbosity"):
             if not re.fullmatch(r"[a-z][a-z_-]{0,31}", getattr(self, name) or "none"):
-                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)!r}: not a word such as low or high")
+                option = f"--{name.replace('_', '-')}"
+                raise OptionError(
+                    f"{option} {getattr(self, name)!r}: not a level",
+                    "levels are words in lower case, such as low or high",
+                )
         if self.batch and self.service_tier not in (None, "auto", "default"):
             raise OptionError(
                 f"--batch is a tier of its own, and --service-tier {self.service_tier} another", "omit one"

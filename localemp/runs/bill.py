@@ -50,8 +50,8 @@ class Bill:
         return self.paid + self.at_risk
 
     def of_what_follows(self) -> "Bill":
-        """Return an empty bill for what is paid from now on; it knows the answers of batches in this one."""
-        return Bill(batched=set(self.batched))
+        """Return an empty bill for what is paid from now on; the server and its known batch answers are the same."""
+        return Bill(batched=set(self.batched), hosted=self.hosted)
 
     def count(self, cost: float | None, *, failed: bool = False) -> None:
         """Add an answer."""

@@ -149,6 +149,7 @@ def test_answers_without_a_known_price_are_called_unpriced(mine, out):
         result = generate(profile(mine, service, prices=""), out)
     assert (result.bill.paid, result.bill.unpriced) == (0, 8)
     assert result.bill.lines("the run") == ["cost of the run: unpriced; no price of 8 answers is known"]
+    assert result.tally.bill.lines() == ["cost: unpriced; no price of 8 answers is known"]
     assert "unpriced (no list price of mine is known)" in result.estimate.line
     assert Bill(unpriced=8).lines() == [], "a model that runs here costs nothing"
 
