@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.report import ReportResult, report
+    from localemp.commands.run_list import RunList, list_runs
     from localemp.commands.score import ScoreResult, score
     from localemp.commands.verify import verify
     from localemp.data.sources import load_dialogues
@@ -52,6 +53,7 @@ _HOMES = {
     "generate": "commands.generate",
     "generate_async": "commands.generate",
     "GenerateResult": "commands.generate",
+    "list_runs": "commands.run_list",
     "load_dialogues": "data.sources",
     "load_profile": "models.profiles",
     "load_template": "prompting.template",
@@ -70,6 +72,7 @@ _HOMES = {
     "Response": "strategies.base",
     "Run": "runs.run",
     "RunConfig": "pipeline.config",
+    "RunList": "commands.run_list",
     "Sampling": "sampling",
     "score": "commands.score",
     "ScoreResult": "commands.score",
@@ -100,6 +103,7 @@ __all__ = [
     "Response",
     "Run",
     "RunConfig",
+    "RunList",
     "Sampling",
     "ScoreResult",
     "Strategy",
@@ -111,6 +115,7 @@ __all__ = [
     "experiment_async",
     "generate",
     "generate_async",
+    "list_runs",
     "load_dialogues",
     "load_profile",
     "load_template",
