@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from localemp.commands.estimate import estimate, estimate_experiment
     from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
     from localemp.commands.generate import GenerateResult, generate, generate_async
+    from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
     from localemp.commands.report import ReportResult, report
     from localemp.commands.score import ScoreResult, score
     from localemp.commands.verify import verify
