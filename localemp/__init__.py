@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from localemp.commands.estimate import estimate, estimate_experiment
     from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
     from localemp.commands.generate import GenerateResult, generate, generate_async
+    from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
     from localemp.commands.report import ReportResult, report
     from localemp.commands.run_list import RunList, list_runs
     from localemp.commands.score import ScoreResult, score
@@ -38,11 +39,14 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "check_prompts": "commands.prompts",
     "compare": "commands.compare",
     "CompareResult": "commands.compare",
     "Completion": "engines.base",
     "Dialogue": "dialogue",
     "EMOTIONS": "dialogue",
+    "export_prompts": "commands.prompts",
+    "list_prompts": "commands.prompts",
     "estimate": "commands.estimate",
     "estimate_experiment": "commands.estimate",
     "Estimate": "estimates.estimate",
@@ -108,13 +112,16 @@ __all__ = [
     "ScoreResult",
     "Strategy",
     "Verification",
+    "check_prompts",
     "compare",
     "estimate",
     "estimate_experiment",
     "experiment",
     "experiment_async",
+    "export_prompts",
     "generate",
     "generate_async",
+    "list_prompts",
     "list_runs",
     "load_dialogues",
     "load_profile",
