@@ -297,7 +297,7 @@ async def test_what_a_server_is_known_to_ignore_is_an_error_and_nothing_is_asked
     server = network(kind())
     with pytest.raises(FatalEngineError, match=f"{next(iter(sampling.further))}: .* does not take it"):
         await ask(server, sampling)
-    assert server.requests == []
+    assert not [request for request in server.requests if request.path.endswith("/completions")]
 
 
 async def test_several_answers_are_several_requests_where_one_is_all_there_is(network: Any) -> None:
