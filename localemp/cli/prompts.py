@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
+from localemp.cli.command import Group
 from localemp.cli.options import config_of, data_options, model_options, strategy_options
 from localemp.cli.registered import StrategyCommand
 from localemp.utils.text import json_text
 
 
-@click.group()
+@click.group(cls=Group)
 def prompts() -> None:
     """Show the exact prompts, without calling the model."""
 
