@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from localemp.commands.estimate import estimate, estimate_experiment
     from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
     from localemp.commands.generate import GenerateResult, generate, generate_async
+    from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
     from localemp.commands.report import ReportResult, report
+    from localemp.commands.run_list import RunList, list_runs
     from localemp.commands.score import ScoreResult, score
     from localemp.commands.verify import verify
     from localemp.data.sources import load_dialogues
@@ -37,11 +39,14 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "check_prompts": "commands.prompts",
     "compare": "commands.compare",
     "CompareResult": "commands.compare",
     "Completion": "engines.base",
     "Dialogue": "dialogue",
     "EMOTIONS": "dialogue",
+    "export_prompts": "commands.prompts",
+    "list_prompts": "commands.prompts",
     "estimate": "commands.estimate",
     "estimate_experiment": "commands.estimate",
     "Estimate": "estimates.estimate",
@@ -52,6 +57,7 @@ _HOMES = {
     "generate": "commands.generate",
     "generate_async": "commands.generate",
     "GenerateResult": "commands.generate",
+    "list_runs": "commands.run_list",
     "load_dialogues": "data.sources",
     "load_profile": "models.profiles",
     "load_template": "prompting.template",
@@ -70,6 +76,7 @@ _HOMES = {
     "Response": "strategies.base",
     "Run": "runs.run",
     "RunConfig": "pipeline.config",
+    "RunList": "commands.run_list",
     "Sampling": "sampling",
     "score": "commands.score",
     "ScoreResult": "commands.score",
@@ -100,17 +107,22 @@ __all__ = [
     "Response",
     "Run",
     "RunConfig",
+    "RunList",
     "Sampling",
     "ScoreResult",
     "Strategy",
     "Verification",
+    "check_prompts",
     "compare",
     "estimate",
     "estimate_experiment",
     "experiment",
     "experiment_async",
+    "export_prompts",
     "generate",
     "generate_async",
+    "list_prompts",
+    "list_runs",
     "load_dialogues",
     "load_profile",
     "load_template",
