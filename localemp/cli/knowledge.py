@@ -8,7 +8,7 @@ import click
 
 from localemp.cli.command import Group
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import data_options, verify_option
+from localemp.cli.options import data_options, dialogues_of, verify_option
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, FilePath
 from localemp.utils.formatting import count, share
@@ -103,6 +103,7 @@ def infer(
 @click.option("--out", required=True, type=FilePath(dir_okay=False), help="Output file, such as K.jsonl.")
 def build(
     data: str,
+    columns: dict[str, str],
     split: str,
     instances: Any,
     limit: int | None,
@@ -121,7 +122,7 @@ def build(
     from localemp.commonsense.events import event_of
     from localemp.commonsense.store import Entry
     from localemp.commonsense.writer import KnowledgeWriter
-    from localemp.data.sources import data_hash, load_dialogues
+    from localemp.data.sources import data_hash
     from localemp.prompting.template import load_template
     from localemp.utils.machine import versions
 
@@ -129,7 +130,7 @@ def build(
     event = event_of(kind)
     started = time.perf_counter()
     with Display() as display:
-        dialogues = load_dialogues(data, split, instances)
+        dialogues = dialogues_of(data, columns, split, instances)
         chosen = dialogues[:limit]
         source = _source(comet, beams, keep, device, display.on_progress)
         header = {

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from localemp.cli.command import Group
-from localemp.cli.options import config_of, data_options, model_options, strategy_options
+from localemp.cli.options import config_of, data_options, dialogues_of, model_options, strategy_options
 from localemp.cli.registered import StrategyCommand
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, PATH
@@ -33,13 +33,12 @@ def show(index: int, as_json: bool, split: str, **options: Any) -> None:
     """
     from localemp.cli.display import Display
     from localemp.cli.replies import print_prompt
-    from localemp.data.sources import load_dialogues
     from localemp.errors import OptionError
     from localemp.pipeline.pipeline import Pipeline
     from localemp.pipeline.preview import preview
 
     config = config_of(options)
-    dialogues = load_dialogues(config.data, split, config.instances)
+    dialogues = dialogues_of(config.data, config.columns, split, config.instances)
     if not 0 <= index < len(dialogues):
         raise OptionError(
             f"--index {index}: the data has {len(dialogues)} dialogues", f"give 0 to {len(dialogues) - 1}"
