@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import data_options
+from localemp.cli.options import data_options, subset_options
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, FilePath
 from localemp.utils.formatting import count, share
@@ -91,7 +91,8 @@ def infer(
 
 @knowledge.command()
 @data_options
-@click.option("--limit", type=click.IntRange(min=1), help="Most dialogues, from the start.")
+@subset_options
+@click.option("--seed", default=0, show_default=True, help="Seed of --sample.")
 @_comet
 @_beams
 @_keep
@@ -103,6 +104,8 @@ def build(
     split: str,
     instances: Any,
     limit: int | None,
+    sample: int | None,
+    seed: int,
     comet: str | None,
     beams: int,
     keep: int | None,
@@ -119,15 +122,17 @@ def build(
     from localemp.commonsense.store import Entry
     from localemp.commonsense.writer import KnowledgeWriter
     from localemp.data.sources import data_hash, load_dialogues
+    from localemp.data.subset import Subset
     from localemp.prompting.template import load_template
     from localemp.utils.machine import versions
 
     kind = load_template(variant).knowledge.event
     event = event_of(kind)
+    subset = Subset(limit, sample, seed)
     started = time.perf_counter()
     with Display() as display:
         dialogues = load_dialogues(data, split, instances)
-        chosen = dialogues[:limit]
+        chosen = subset.of(dialogues)
         source = _source(comet, beams, keep, device, display.on_progress)
         header = {
             **source.settings,

@@ -52,7 +52,7 @@ _SAMPLING = (
         help="Longest thinking before a reply, in tokens besides --max-tokens; by default the profile's.",
     ),
     click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Nucleus sampling."),
-    click.option("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
+    click.option("--seed", default=0, show_default=True, help="Seed of few-shot exemplars, sampling, and --sample."),
 )
 
 _DETERMINISTIC = click.option(
@@ -124,6 +124,11 @@ _DATA = (
                  help="EmpatheticDialogues: every listener turn, or exactly the instances that the paper used."),
 )  # fmt: skip
 
+_SUBSET = (
+    click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take only the first N dialogues."),
+    click.option("--sample", type=click.IntRange(min=1), metavar="N",
+                 help="Take only N dialogues at random, drawn with --seed from as many conversations as there are."),
+)  # fmt: skip
 
 _BUDGET = click.option(
     "--budget", type=float, metavar="DOLLARS",
@@ -156,6 +161,7 @@ local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
 serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
+subset_options = _with(_SUBSET)
 row_options = _with((*_ENGINES, _BATCH, *_PROMPTS, _THINKING, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))
 adapter_option = _with((_ADAPTER,))
