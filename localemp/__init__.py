@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from localemp.commands.estimate import estimate, estimate_experiment
     from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
     from localemp.commands.generate import GenerateResult, generate, generate_async
+    from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
     from localemp.commands.report import ReportResult, report
     from localemp.commands.score import ScoreResult, score
     from localemp.commands.verify import verify
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "check_prompts": "commands.prompts",
     "compare": "commands.compare",
     "CompareResult": "commands.compare",
     "Completion": "engines.base",
     "Dialogue": "dialogue",
     "EMOTIONS": "dialogue",
+    "export_prompts": "commands.prompts",
+    "list_prompts": "commands.prompts",
     "estimate": "commands.estimate",
     "estimate_experiment": "commands.estimate",
     "Estimate": "estimates.estimate",
@@ -104,13 +108,16 @@ __all__ = [
     "ScoreResult",
     "Strategy",
     "Verification",
+    "check_prompts",
     "compare",
     "estimate",
     "estimate_experiment",
     "experiment",
     "experiment_async",
+    "export_prompts",
     "generate",
     "generate_async",
+    "list_prompts",
     "load_dialogues",
     "load_profile",
     "load_template",

@@ -1,18 +1,22 @@
-"""`localemp prompts`: shows prompts without calling the model."""
+"""`localemp prompts`: shows prompts without calling the model, and prints and checks files of prompts."""
 
 import asyncio
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from localemp.cli.options import config_of, data_options, model_options, strategy_options
 from localemp.cli.registered import StrategyCommand
-from localemp.utils.text import json_text
+from localemp.cli.tables import show_table
+from localemp.cli.types import NAME, PATH
+from localemp.utils.text import for_terminal, json_text, one_line
 
 
 @click.group()
 def prompts() -> None:
-    """Show the exact prompts, without calling the model."""
+    """Show the exact prompts, without calling the model; print and check files of prompts."""
 
 
 @prompts.command(cls=StrategyCommand)
@@ -47,3 +51,54 @@ def show(index: int, as_json: bool, split: str, **options: Any) -> None:
             click.echo(json_text(stage.as_dict()))
         else:
             print_prompt(stage)
+
+
+@prompts.command(name="list")
+def list_() -> None:
+    """List the files of prompts that ship with localemp."""
+    from rich.table import Table
+
+    from localemp.commands.prompts import list_prompts
+
+    table = Table("Name", "Kind", "Given with")
+    for each in list_prompts():
+        table.add_row(each.name, each.kind, each.option)
+    show_table(table)
+
+
+@prompts.command()
+@click.argument("name", type=NAME)
+def export(name: str) -> None:
+    """Print a file of prompts that ships with localemp, to change it: `prompts export paper > mine.toml`.
+
+    To change a few keys, write only these: a file that begins with `extends = "paper"` has all others of paper.
+    """
+    from localemp.commands.prompts import export_prompts
+
+    sys.stdout.buffer.write(export_prompts(name))
+
+
+@prompts.command()
+@click.argument("files", nargs=-1, required=True, type=PATH)
+def check(files: tuple[Path, ...]) -> None:
+    """Check files of prompts of your own, and show what they change."""
+    from localemp.commands.prompts import check_prompts
+    from localemp.errors import LocalempError
+
+    wrong: list[LocalempError] = []
+    for file in files:
+        try:
+            found = check_prompts(file)
+        except LocalempError as error:
+            wrong += [error, *error.others]
+            continue
+        click.echo(for_terminal(f"{file}: valid {found.kind}, for {found.option}; SHA-256 {found.sha256[:12]}"))
+        for key, (before, after) in found.changes.items():
+            click.echo(for_terminal(f"  {key}{' is the same' if before == after else ''}"))
+            if before != after:
+                click.echo(for_terminal(f"    {found.extends}: {one_line(repr(before), 100)}"))
+                click.echo(for_terminal(f"    here: {one_line(repr(after), 100)}"))
+    if wrong:
+        first, *others = wrong
+        first.others = tuple(others)
+        raise first

@@ -147,6 +147,7 @@ def _other_kind(fields: Mapping[str, Any]) -> tuple[str, str] | None:
     if "stages" in fields:
         return None
     kinds = {
+        ("extends",): ("it is a prompt variant, not a flow", "give it with --variant; a flow extends nothing"),
         ("task", "exemplars", "context"): ("it is a prompt variant, not a flow", "give it with --variant"),
         ("kind", "description"): ("it is the profile of a model, not a flow", "give it with --model"),
         ("rows",): ("it is the plan of an experiment, not a flow", "give it to `localemp experiment`"),

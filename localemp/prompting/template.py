@@ -3,25 +3,20 @@
 `paper` is the default, `released` is the authors' scripts; `render.py` renders messages.
 """
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from localemp.commonsense.selection import Select
-from localemp.errors import PromptError, UnknownNameError
+from localemp.errors import UnknownNameError
 from localemp.models.atomic import EventKind
-from localemp.utils.files import is_file
-from localemp.utils.paths import StrPath, resource
-from localemp.utils.toml_reader import TOMLError, load_toml
-from localemp.utils.validation import format_validation_error
+from localemp.prompting.prompt_files import read_prompts
+from localemp.utils.paths import resource
 
 VARIANTS = ("paper", "released")
-
-P = TypeVar("P", bound=BaseModel)
 
 
 def placeholders(*names: str, optional: Collection[str] = ()) -> AfterValidator:
@@ -164,51 +159,13 @@ def load_template(name: str) -> Template:
         UnknownNameError: The variant does not exist.
         PromptError: The file is missing or not valid TOML, or a key is unknown, missing or invalid; names the key.
     """
+    bundled = bundled_variants()
     if not name.endswith(".toml") and name not in VARIANTS:
         raise UnknownNameError("prompt variant", name, VARIANTS, "A path to a .toml file of your own works too")
-    path = Path(name) if name.endswith(".toml") else resource("prompts", f"{name}.toml")
-    return read_prompts(path, Template, resource("prompts", "paper.toml"))
+    path = Path(name) if name.endswith(".toml") else bundled[name]
+    return read_prompts(path, Template, bundled["paper"], "prompt variant", bundled)
 
 
-def prompt_file(given: StrPath, kind: str, bundled: Mapping[str, Path]) -> Path:
-    """Return the file that a name of a bundled one, or a path, stands for.
-
-    Args:
-        given: The name or the path; "./NAME" is always a path.
-        kind: What the file holds, for the error.
-        bundled: The files that ship with localemp, by name.
-
-    Raises:
-        UnknownNameError: It is a bare word, and neither the name of one nor a file.
-    """
-    name = str(given)
-    if name in bundled:
-        return bundled[name]
-    path = Path(given)
-    if path.name == name and not path.suffix and not is_file(path):
-        raise UnknownNameError(kind, name, bundled, "It may also be a file")
-    return path
-
-
-def read_prompts(path: Path, form: type[P], example: Path) -> P:
-    """Read and validate a TOML file of prompts.
-
-    Args:
-        path: The file.
-        form: Schema of the file; its `sha256` is set to the hash of the file.
-        example: A valid file, for error messages.
-
-    Raises:
-        PromptError: The file is missing or not valid TOML, or a key is unknown, missing or invalid; names the key.
-    """
-    try:
-        fields, content = load_toml(path)
-        return form.model_validate({**fields, "sha256": hashlib.sha256(content).hexdigest()})
-    except FileNotFoundError as error:
-        raise PromptError(f"{path}: no such file", f"give a file like {example}") from error
-    except OSError as error:
-        raise PromptError(f"{path}: cannot be read: {error.strerror}", f"give a file like {example}") from error
-    except TOMLError as error:
-        raise PromptError(f"{path}: {error}", f"compare with {example}") from error
-    except ValidationError as error:
-        raise PromptError(f"{path}: {format_validation_error(error)}", f"compare with {example}") from error
+def bundled_variants() -> dict[str, Path]:
+    """Return the prompt files that ship with localemp, by name."""
+    return {name: resource("prompts", f"{name}.toml") for name in VARIANTS}

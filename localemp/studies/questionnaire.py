@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from localemp.errors import PromptError, UnknownNameError
-from localemp.prompting.template import prompt_file, read_prompts
+from localemp.prompting.prompt_files import prompt_file, read_prompts
 from localemp.studies.schema import Aspect, Kind, Point, RatingsBy, Text, scale_labels
 from localemp.studies.votes import COLUMNS
 from localemp.utils.paths import StrPath, resource
@@ -111,9 +111,9 @@ def load_questionnaire(given: StrPath | None = None, kind: Kind | None = None) -
         PromptError: The file cannot be read, breaks a rule, or has no aspect for this kind; file and key are named.
         UnknownNameError: There is no such questionnaire.
     """
-    own = resource("prompts", "study.toml")
-    path = own if given is None else prompt_file(given, "questionnaire", bundled_questionnaires())
-    asked = read_prompts(path, Questionnaire, own)
+    own, bundled = resource("prompts", "study.toml"), bundled_questionnaires()
+    path = own if given is None else prompt_file(given, "questionnaire", bundled)
+    asked = read_prompts(path, Questionnaire, own, "questionnaire", {"study": own, **bundled})
     if kind and not asked.aspects(kind):
         raise PromptError(
             f"{path}: no aspect is asked in studies of kind {kind!r}", f'give one kinds = ["{kind}"], or no kinds'

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from localemp.dialogue import Message
 from localemp.errors import OptionError
-from localemp.prompting.template import Lines, placeholders, prompt_file, read_prompts
+from localemp.prompting.prompt_files import prompt_file, read_prompts
+from localemp.prompting.template import Lines, placeholders
 from localemp.studies.judging.statements import Value
 from localemp.studies.schema import TIE, Aspect, Item, Kind, Manifest
 from localemp.utils.paths import StrPath, resource
@@ -126,9 +127,9 @@ class JudgePrompts(BaseModel):
             PromptError: The file is missing or not valid TOML, or a key is unknown, missing or wrong.
             UnknownNameError: There are no such prompts.
         """
-        own = resource("prompts", FILES[answers])
-        path = own if given is None else prompt_file(given, "prompts for a judge", bundled_prompts())
-        return read_prompts(path, cls, own)
+        own, bundled, kind = resource("prompts", FILES[answers]), bundled_prompts(), "prompts for a judge"
+        path = own if given is None else prompt_file(given, kind, bundled)
+        return read_prompts(path, cls, own, kind, bundled)
 
     def check_asks(self, kind: Kind, aspects: Sequence[Aspect]) -> None:
         """Check that there is a text for a study.
