@@ -106,11 +106,11 @@ def _read(ctx: click.Context, key: str, values: tuple[str, ...]) -> Value:
         raise OptionError(f"{key}: {len(values)} values, and it takes one", "put it into quotation marks")
     typed: Value = list(values) if option.multiple else _absolute(key, values[0])
     try:
-        found = option.type_cast_value(ctx, as_typed(typed, several=option.multiple))
+        found: Any = option.type_cast_value(ctx, as_typed(typed, several=option.multiple))
     except click.BadParameter as error:
         raise OptionError(f"{key}: {error.message.rstrip('.')}", f"localemp config set {key} VALUE") from error
     _check(key, str(option.name), found)
-    return list(found) if isinstance(found, tuple) else found if isinstance(found, str | int | float) else str(found)
+    return list(found) if isinstance(found, tuple) else found
 
 
 def _absolute(key: str, value: str) -> str:
