@@ -55,6 +55,13 @@ _SAMPLING = (
         help="Longest thinking before a reply, in tokens besides --max-tokens; by default the profile's.",
     ),
     _defaultable("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Nucleus sampling."),
+    _defaultable(
+        "--sampling",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Any sampling parameter, such as repetition_penalty=1.1 or top_k=40; may be repeated. "
+        "docs/profiles.md lists them.",
+    ),
     _defaultable("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
 )
 
@@ -190,14 +197,25 @@ def config_of(options: dict[str, Any]) -> "RunConfig":
     known = {*(field.name for field in fields(RunConfig)), *(option.name for option in part_options())}
     chosen = {name: value for name, value in options.items() if name in known}
     chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))
+    chosen["sampling"] = parse_sampling(chosen.get("sampling", ()))
     return RunConfig(**chosen)
 
 
 def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Parse `name=value` engine arguments; values are JSON if valid, else strings.
+    """Parse the engine arguments of the command line; see `parse_pairs`."""
+    return parse_pairs("--engine-arg", pairs, "tensor_parallel_size=2")
+
+
+def parse_sampling(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Parse the sampling parameters of the command line; see `parse_pairs`."""
+    return parse_pairs("--sampling", pairs, "top_k=40")
+
+
+def parse_pairs(option: str, pairs: tuple[str, ...], example: str) -> dict[str, Any]:
+    """Parse the values `NAME=VALUE` of an option; they are JSON if valid, else texts.
 
     Raises:
-        OptionError: An argument has no "=".
+        OptionError: A value has no "=", or two have one name.
     """
     from localemp.errors import OptionError
     from localemp.utils.json_reader import JSONError, parse_json
@@ -206,9 +224,12 @@ def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise OptionError(f"--engine-arg {pair!r} is not NAME=VALUE", "use the form tensor_parallel_size=2")
+            raise OptionError(f"{option} {pair!r} is not NAME=VALUE", f"use the form {example}")
+        name = name.replace("-", "_")
+        if name in options:
+            raise OptionError(f"{option} {name} is given twice", "give it once")
         try:
-            options[name.replace("-", "_")] = parse_json(value, storable=True)
+            options[name] = parse_json(value, storable=True)
         except JSONError:
-            options[name.replace("-", "_")] = {"True": True, "False": False}.get(value, value)
+            options[name] = {"True": True, "False": False}.get(value, value)
     return options

@@ -249,8 +249,7 @@ class Pipeline:
     def sampling(self) -> Sampling:
         """The model's default sampling parameters, with the config's changes."""
         config = self.config
-        chosen = {name: getattr(config, name) for name in ("max_tokens", "temperature", "top_p")}
-        sampling = replace(self.profile.default_sampling, **{k: v for k, v in chosen.items() if v is not None})
+        sampling = config.chosen_sampling.over(self.profile.default_sampling)
         sampling = replace(sampling, thinking_budget=self.thinking.budget)
         return replace(sampling, seed=config.seed) if sampling.temperature > 0 else sampling
 
