@@ -1,5 +1,6 @@
 """Options that commands share (model, strategy, data), and the `RunConfig` built from them."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -70,8 +71,26 @@ _DETERMINISTIC = click.option(
     help="Make replies independent of batches: by batch-invariant kernels, or one request at a time. Slow.",
 )  # fmt: skip
 
+
+def _set_verify(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    """Let this command, and the processes that it starts, believe no stamp of a file of weights."""
+    if not value:
+        return
+    from localemp.models.stamps import VERIFY_VARIABLE
+
+    before = os.environ.get(VERIFY_VARIABLE, "")
+    os.environ[VERIFY_VARIABLE] = "1"
+    ctx.call_on_close(lambda: os.environ.update({VERIFY_VARIABLE: before}))
+
+
+verify_option = click.option(
+    "--verify", is_flag=True, expose_value=False, callback=_set_verify,
+    help="Hash all files of weights again, also those that have not changed since they were hashed.",
+)  # fmt: skip
+
 _ENGINE = (
     _ADAPTER,
+    verify_option,
     _defaultable("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
                  help="Engine argument for vLLM, such as tensor_parallel_size=2; may be repeated."),
     _defaultable(
@@ -164,7 +183,7 @@ hosted_options = _with((_BATCH, *_HOSTED))
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
-serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
+serve_options = _with((_NAME, verify_option, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
 row_options = _with((*_ENGINES, _BATCH, *_PROMPTS, _THINKING, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))
