@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.command import Group
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import data_options, subset_options, verify_option
 from localemp.cli.tables import show_table
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 256
 
 
-@click.group()
+@click.group(cls=Group)
 def knowledge() -> None:
     """Infer causes and effects with COMET, for a text or a whole data set."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from localemp.cli.command import Group
 from localemp.cli.one_dialogue import find_place, id_option, index_option
 from localemp.cli.run_list import list_
 from localemp.cli.types import PATH
@@ -13,7 +14,7 @@ from localemp.utils.formatting import known, of_which_thinking
 from localemp.utils.text import for_terminal, json_text
 
 
-@click.group()
+@click.group(cls=Group)
 def runs() -> None:
     """List runs, show their replies and stages, and verify that they can be repeated."""
 

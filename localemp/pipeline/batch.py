@@ -148,7 +148,6 @@ class Batch:
         """Return the session for the manifest: dialogues, command, versions, machine, engine."""
         return {
             "command": shown_command(),
-            "data": self.pipeline.config.data,
             "dialogues": len(self.chosen),
             "data": self.pipeline.config.data,
             "versions": versions(),

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from localemp.cli.defaults import DefaultableOption
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import (
     budget_option,
@@ -152,8 +153,10 @@ def _steps(chosen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_default(param: click.Parameter) -> click.Parameter:
-    if not isinstance(param, click.Option) or not param.show_default:
+    if not isinstance(param, click.Option):
         return param
     shown: click.Option = copy.copy(param)
     shown.show_default = False
+    if isinstance(shown, DefaultableOption):
+        shown.heeds_user = False
     return shown
