@@ -9,6 +9,7 @@ from localemp.data.conversations import INSTANCES, Instances
 from localemp.data.reader import Reader, Source, is_file_of, is_there
 from localemp.data.readers import readers
 from localemp.data.splits import canonical_split
+from localemp.data.subset import Subset
 from localemp.data.tables import TableReader
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, OptionError, UnknownNameError, nearest
@@ -60,6 +61,8 @@ def load_dialogues(
     split: str = "test",
     instances: Instances = "clean",
     limit: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
     columns: Mapping[str, str] | None = None,
 ) -> list[Dialogue]:
     """Return the dialogues of a source, in order.
@@ -70,22 +73,23 @@ def load_dialogues(
         instances: How instances are built from EmpatheticDialogues: one for every listener turn ("clean"), or exactly
             those that the paper used ("published"). Ignored for other data.
         limit: Most dialogues to return, from the start.
+        sample: Most dialogues to return, chosen at random; see `Subset`.
+        seed: Of the sample.
         columns: What the columns of a table of the user's are, such as {"context": "history", "response": "reply"}; see
             `localemp.data.columns.ROLES`.
 
     Raises:
         DataError: The source does not exist, cannot be read, or has no dialogue.
-        OptionError: The limit is below 1.
+        OptionError: Limit or sample is below 1, or both are given.
         UnknownNameError: The split or the kind of instances does not exist.
     """
-    if limit is not None and limit < 1:
-        raise OptionError(f"the limit is {limit}", "give a limit of at least 1, or omit it for all dialogues")
+    subset = Subset(limit, sample, seed)
     if instances not in INSTANCES:
         raise UnknownNameError("kind of instances", instances, INSTANCES)
     wanted = canonical_split(split)
     if columns:
         source = source_of(str(source), check_columns(columns))
-    return find_source(source).read_checked(wanted, instances)[:limit]
+    return subset.of(find_source(source).read_checked(wanted, instances))
 
 
 def check_split(source: Source, split: str) -> None:
