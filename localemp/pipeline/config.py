@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 
 from localemp.commonsense.selection import Keep
+from localemp.data.columns import check_columns, source_of
 from localemp.data.conversations import Instances
+from localemp.data.reader import Source
 from localemp.errors import OptionError, UnknownNameError
 from localemp.models.adapters import split_spec
+from localemp.models.sampling import SamplingSettings
 from localemp.models.thinking_mode import OnOff
 from localemp.prompting.render import Layout
 from localemp.strategies.registry import part_options
@@ -33,6 +36,7 @@ class RunSettings(TypedDict, total=False):
     given: tuple[str, ...]
     list_labels: bool | None
     data: str
+    columns: Mapping[str, str]
     pool: str | None
     instances: Instances
     knowledge: Path | None
@@ -46,6 +50,7 @@ class RunSettings(TypedDict, total=False):
     max_tokens: int | None
     temperature: float | None
     top_p: float | None
+    sampling: Mapping[str, Any]
     base_url: str | None
     concurrency: int | None
     engine_args: Mapping[str, Any]
@@ -76,6 +81,8 @@ class RunConfig:
         layout: "chat" or "transcript"; None for the profile's default.
         seed: Seed of the few-shot sample, and of sampling at temperatures above 0.
         data: Source of dialogues, see `localemp.data.sources`; also determines the default pool.
+        columns: What the columns of `data` are, if it is a table of the user's: {"context": "history", ...}; see
+            `localemp.data.columns.ROLES`.
         instances: How instances are built from EmpatheticDialogues.
         options: Options of the strategies' parts by name; missing ones have their defaults. `localemp.strategies` has a
             file for each part, and the command line's help lists them. `config.shots` works, too.
@@ -83,6 +90,8 @@ class RunConfig:
         thinking: "on" or "off" for a model that can do both; None for the profile's default.
         thinking_budget: The most tokens of thinking before a reply, on top of `max_tokens`; None for the profile's.
         max_tokens, temperature, top_p: Sampling parameters of replies; None for the profile's defaults.
+        sampling: All of them by name, and further ones, in place of the profile's: `{"top_k": 40}`. docs/profiles.md
+            lists them. Those that have a setting of their own, above, are moved to it.
         base_url: An OpenAI-compatible server to use instead of vLLM in this process.
         concurrency: Dialogues in flight at once; None for the engine's default.
         engine_args: vLLM's engine arguments.
@@ -105,6 +114,7 @@ class RunConfig:
     layout: Layout | None = None
     seed: int = 0
     data: str = "samples"
+    columns: Mapping[str, str] = field(default_factory=dict)
     instances: Instances = "clean"
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_thinking: bool = False
@@ -113,6 +123,7 @@ class RunConfig:
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     base_url: str | None = None
     concurrency: int | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
@@ -137,6 +148,9 @@ class RunConfig:
         for name, each in known.items():
             default = each.default_factory() if callable(each.default_factory) else each.default
             object.__setattr__(self, name, told.get(name, default))
+        object.__setattr__(self, "columns", check_columns(self.columns))
+        if self.columns and self.instances != "clean":
+            raise OptionError(f"--instances {self.instances} is of EmpatheticDialogues, and --columns of other data")
         if self.adapter == "none":
             object.__setattr__(self, "adapter", None)
         elif self.adapter is not None:
@@ -149,6 +163,7 @@ class RunConfig:
         ):
             if (value := getattr(self, name)) is not None and value not in get_args(kind):
                 raise UnknownNameError(name, str(value), get_args(kind))
+        self._read_sampling()
         for name in ("temperature", "top_p"):
             if not math.isfinite(getattr(self, name) or 0):
                 raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)} is not a valid number")
@@ -169,8 +184,28 @@ class RunConfig:
             raise OptionError(
                 f"--batch is a tier of its own, and --service-tier {self.service_tier} another", "omit one"
             )
+        _ = self.chosen_sampling  # checks what the lines above do not
         if self.base_url is not None and not self.base_url.strip():
             raise OptionError("--base-url is empty", "give a URL such as http://localhost:8000/v1, or omit it")
+
+    def _read_sampling(self) -> None:
+        """Check the sampling parameters, and move those that are attributes of their own."""
+        told = dict(self.sampling)
+        SamplingSettings.of(told)
+        for name in ("max_tokens", "temperature", "top_p"):
+            value = told.pop(name, None)
+            if value is not None and getattr(self, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise OptionError(f"{option} and --sampling {name} are the same parameter", "give only one of them")
+            if value is not None:
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "sampling", told)
+
+    @property
+    def chosen_sampling(self) -> SamplingSettings:
+        """The sampling parameters that the user has chosen, those with options of their own among them."""
+        own = {name: getattr(self, name) for name in ("max_tokens", "temperature", "top_p")}
+        return SamplingSettings.of({**self.sampling, **own})
 
     def __getattr__(self, name: str) -> Any:
         """Return the value of a part's option: `config.shots` is `config.options["shots"]`."""
@@ -179,6 +214,11 @@ class RunConfig:
         if name in options:
             return options[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def source(self) -> Source:
+        """The source of dialogues, as `load_dialogues` takes it."""
+        return source_of(self.data, self.columns)
 
     @classmethod
     def of(cls, settings: RunSettings, config: Self | None = None) -> Self:
