@@ -134,6 +134,7 @@ class EngineEntry:
         scores: Whether it has `Engine.score`.
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`.
         untaken: Returns the sampling parameters that it does not take, of those that are set, each with the reason.
+        check_args: Checks engine arguments at once, without starting or importing the engine; raises what is wrong.
     """
 
     make: Callable[[EngineContext], Engine]
@@ -143,6 +144,7 @@ class EngineEntry:
     scores: bool = False
     gives_choices: Callable[[EngineContext], bool] = lambda _: False
     untaken: Callable[[EngineContext, Sampling], Mapping[str, str]] = _further_ones
+    check_args: Callable[[Mapping[str, Any]], None] = lambda _: None
 
 
 ENGINES: dict[str, EngineEntry] = {}
@@ -158,6 +160,7 @@ def register_engine(
     scores: bool = False,
     gives_choices: Callable[[EngineContext], bool] = lambda _: False,
     untaken: Callable[[EngineContext, Sampling], Mapping[str, str]] = _further_ones,
+    check_args: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
 
@@ -174,11 +177,12 @@ def register_engine(
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`; judges ask for them then.
         untaken: Returns the sampling parameters that it does not take, of those that are set, each with the reason; by
             default all of `Sampling.further`, so that none is ignored.
+        check_args: Checks engine arguments at once, without starting or importing the engine; raises what is wrong.
 
     Raises:
         OptionError: The name is taken.
     """
-    _add(name, EngineEntry(make, settings, deterministic, adapters, scores, gives_choices, untaken))
+    _add(name, EngineEntry(make, settings, deterministic, adapters, scores, gives_choices, untaken, check_args))
 
 
 def _add(name: str, entry: EngineEntry) -> None:
@@ -241,13 +245,23 @@ def _vllm_settings(context: EngineContext) -> Mapping[str, Any]:
     }
 
 
+def _check_vllm_args(engine_args: Mapping[str, Any]) -> None:
+    from localemp.engines.vllm.arguments import check_engine_args
+
+    check_engine_args(engine_args)
+
+
+def _check_no_args(engine_args: Mapping[str, Any]) -> None:
+    if engine_args:
+        raise OptionError("--engine-arg applies only to vLLM in this process, not to a server", "leave it out")
+
+
 def _openai(context: EngineContext) -> Engine:
     from localemp.engines.openai.engine import OpenAIEngine
     from localemp.models.profiles import is_of_openai
 
     profile = context.profile
-    if context.engine_args:
-        raise OptionError("--engine-arg applies only to vLLM in this process, not to a server")
+    _check_no_args(context.engine_args)
     model = profile.model or profile.name
     base_url = profile.base_url if context.base_url is None else context.base_url
     options: dict[str, Any] = {
@@ -340,6 +354,7 @@ register_engine(
     scores=True,
     gives_choices=lambda _: True,
     untaken=_none_of_them,
+    check_args=_check_vllm_args,
 )
 register_engine(
     "openai",
@@ -347,6 +362,7 @@ register_engine(
     _openai_settings,
     gives_choices=lambda context: context.profile.api == "chat",
     untaken=_openai_untaken,
+    check_args=_check_no_args,
 )
 register_engine(
     "scripted",
