@@ -233,7 +233,9 @@ class Profile(_Table):
             raise ValueError("model: a hosted model needs its name on the server")
         if self.successor is not None and self.shut_down is None:
             raise ValueError("successor: only a model with a date in shut_down has one")
-        if unused := next(unused_keys(self), ""):
+        default = {name: field.get_default(call_default_factory=True) for name, field in Profile.model_fields.items()}
+        told = {name: value for name, value in self if value != default[name]}
+        if unused := next(unused_keys(self.kind, self.engine, told), ""):
             raise ValueError(unused)
         if not self.hosted and not self._has_weights:
             raise ValueError("hub: a model that runs here needs hub, package, path or merged")

@@ -1,12 +1,9 @@
 """Keys of a profile that would have no effect, because of the model's kind or engine: they are errors."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localemp.models.sampling import ELSEWHERE, SamplingSettings
-
-if TYPE_CHECKING:
-    from localemp.models.profiles import Profile
 
 CHAT_ONLY = (
     "model", "base_url", "api", "system_role", "layout", "chat_template_kwargs", "thinking", "request", "sampling",
@@ -26,23 +23,24 @@ _OF_WEIGHTS = dict.fromkeys(("hub", "package", "path"), "a hosted model has no w
 _TEMPLATE = "a server is told its template's arguments as a field of requests: [request.chat_template_kwargs]"
 
 
-def unused_keys(profile: "Profile") -> Iterator[str]:
-    """Yield what is wrong with keys that would have no effect, each as "key: why"."""
-    told = {
-        name: value
-        for name in type(profile).model_fields
-        if (value := getattr(profile, name)) != _default(profile, name)
-    }
-    if profile.kind != "chat":
+def unused_keys(kind: str, engine: str | None, told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with keys that would have no effect, each as "key: why".
+
+    Args:
+        kind: The model's kind.
+        engine: Its engine.
+        told: The keys that are set, with their values.
+    """
+    if kind != "chat":
         yield from (f"{name}: only chat models have it" for name in CHAT_ONLY if name in told)
-    if profile.kind != "commonsense":
+    if kind != "commonsense":
         yield from (f"{name}: only commonsense models have it" for name in _COMMONSENSE_ONLY if name in told)
-    if profile.engine == "vllm":
+    if engine == "vllm":
         yield from (f"{name}: {why}" for name, why in _OF_SERVERS.items() if name in told)
-    if profile.engine == "openai":
+    if engine == "openai":
         not_hosted = _OF_WEIGHTS | {"chat_template_kwargs": _TEMPLATE}
         yield from (f"{name}: {why}" for name, why in not_hosted.items() if name in told)
-    yield from _in_requests(profile.request)
+    yield from _in_requests(told.get("request", {}))
 
 
 def _in_requests(request: Mapping[str, Any]) -> Iterator[str]:
@@ -56,7 +54,3 @@ def _instead(name: str) -> str:
     if name in SamplingSettings.model_fields:
         return "it is a sampling parameter, and belongs in [sampling]"
     return f"it is no further field of requests: {ELSEWHERE[name]}"
-
-
-def _default(profile: "Profile", name: str) -> Any:
-    return type(profile).model_fields[name].get_default(call_default_factory=True)
