@@ -330,7 +330,8 @@ class Pipeline:
         """The strategy, with everything that it looks up."""
         self.check_options()
         config = self.config
-        return build_strategy(config.strategy, self.prompts, self.sampling, self.context, config.keep_thinking)
+        how = config.keep_thinking, config.trim_to_sentence
+        return build_strategy(config.strategy, self.prompts, self.sampling, self.context, *how)
 
     def planner(self, filler: Filler = None) -> Planner:
         """Return an engine that only measures; see `Planner`. A hosted model's token counts are unknown."""
