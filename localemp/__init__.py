@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
+    from localemp.commands.compare_all import CompareAllResult, compare_all
     from localemp.commands.estimate import estimate, estimate_experiment
     from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
     from localemp.commands.generate import GenerateResult, generate, generate_async
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "check_prompts": "commands.prompts",
     "compare": "commands.compare",
+    "compare_all": "commands.compare_all",
+    "CompareAllResult": "commands.compare_all",
     "CompareResult": "commands.compare",
     "Completion": "engines.base",
     "Dialogue": "dialogue",
@@ -87,6 +90,7 @@ _HOMES = {
 
 __all__ = [
     "EMOTIONS",
+    "CompareAllResult",
     "CompareResult",
     "Completion",
     "Dialogue",
@@ -114,6 +118,7 @@ __all__ = [
     "Verification",
     "check_prompts",
     "compare",
+    "compare_all",
     "estimate",
     "estimate_experiment",
     "experiment",
