@@ -24,9 +24,7 @@ def check_one_strategy(ctx: click.Context) -> None:
 
 def _as_experiment(ctx: click.Context, strategies: tuple[str, ...]) -> list[str]:
     """Return the command of the experiment, with the options that were typed and that it has, too."""
-    from localemp.cli.experiment.run import run
-
-    known = {option: param for param in run.get_params(ctx) for option in param.opts}
+    known = {option for param in _experiment(ctx).get_params(ctx) for option in param.opts}
     words = ["localemp", "experiment", ",".join(strategies)]
     command = ctx.command
     typed, _, order = command.make_parser(ctx).parse_args(list(sys.argv[1:]))
@@ -40,3 +38,14 @@ def _as_experiment(ctx: click.Context, strategies: tuple[str, ...]) -> list[str]
             else:
                 words += [max(param.opts, key=len), str(value)]
     return [*words[:1], *redact_command(words[1:])]
+
+
+def _experiment(ctx: click.Context) -> click.Command:
+    """Return the command that runs a plan; importing it here would be a circle."""
+    command = ctx.find_root().command
+    for name in ("experiment", "run"):
+        assert isinstance(command, click.Group)
+        found = command.get_command(ctx, name)
+        assert found is not None
+        command = found
+    return command
