@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from localemp.commands.compare_all import CompareAllResult, compare_all
     from localemp.commands.estimate import estimate, estimate_experiment
     from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
+    from localemp.commands.export import ExportResult, export
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
     from localemp.commands.report import ReportResult, report
@@ -54,6 +55,8 @@ _HOMES = {
     "estimate_experiment": "commands.estimate",
     "Estimate": "estimates.estimate",
     "Engine": "engines.base",
+    "export": "commands.export",
+    "ExportResult": "commands.export",
     "experiment": "commands.experiment",
     "experiment_async": "commands.experiment",
     "ExperimentResult": "commands.experiment",
@@ -97,6 +100,7 @@ __all__ = [
     "Engine",
     "Estimate",
     "ExperimentResult",
+    "ExportResult",
     "GenerateResult",
     "LocalempError",
     "Message",
@@ -123,6 +127,7 @@ __all__ = [
     "estimate_experiment",
     "experiment",
     "experiment_async",
+    "export",
     "export_prompts",
     "generate",
     "generate_async",

@@ -232,7 +232,8 @@ class Exchange:
             PromptTooLongError: The prompt does not fit even without exemplars.
             EngineError: The request failed, or the prompt has millions of characters.
         """
-        draft, sampling = self.draft, sampling or self.sampling
+        draft, usual = self.draft, self.sampling if name == REPLY else self.sampling.before_reply()
+        sampling = sampling or usual
         shown = [exemplar.dialogue for exemplar in draft.exemplars] if exemplars else []
         texts = list(draft.additions) if knowledge else []
         if knowledge and draft.inferences and (found := self.prompts.knowledge(draft.inferences)):
@@ -290,6 +291,11 @@ class Flow(ABC):
     def chooses_reply(self) -> bool:
         """Whether the reply is one of several candidates."""
         return False
+
+    @property
+    def draws(self) -> bool:
+        """Whether a call may be drawn at a temperature of its own, also where the run's is 0."""
+        return True
 
     @abstractmethod
     async def run(self, exchange: Exchange) -> None:

@@ -114,6 +114,12 @@ class StagedFlow(Flow):
         """Whether the reply is one of several candidates."""
         return self.file.stages[-1].n > 1
 
+    @property
+    def draws(self) -> bool:
+        """Whether a stage or a judge has a temperature of its own."""
+        judges = [stage.choose.sampling for stage in self.file.stages if isinstance(stage.choose, Judge)]
+        return any(each.temperature for each in (*(stage.sampling for stage in self.file.stages), *judges))
+
     def check(self, dialogue: Dialogue) -> None:
         """Raise OptionError if the dialogue lacks a fact that a text shows."""
         for name in self.facts:
@@ -213,10 +219,11 @@ class StagedFlow(Flow):
 def _call(
     name: str, question: Question, state: _State, more: _More, candidates: int = 1
 ) -> Coroutine[Any, Any, list[Call]]:
+    run = state.exchange.sampling
     return state.exchange.call(
         name,
         question.asked(state.quotes | more if more else state.quotes),
-        question.sampled(state.exchange.sampling),
+        question.sampled(run if name == REPLY else run.before_reply()),
         exemplars=question.sees_exemplars,
         knowledge=question.sees_knowledge,
         candidates=candidates,
