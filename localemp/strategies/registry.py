@@ -157,6 +157,13 @@ def _read_flow(path: Path, version: tuple[int, ...]) -> Part:
     return flow_part(path)
 
 
+def several_strategies(text: str) -> tuple[str, ...]:
+    """Return strategies that are joined by commas; nothing if it is one, or a file whose name has a comma."""
+    if "," not in text or is_file(at_home(text)):
+        return ()
+    return tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+
+
 def parse_strategy(text: str, *, allow: Allowed = "code") -> tuple[str, ...]:
     """Return the parts of a strategy's name, in canonical order, flows last.
 
@@ -167,8 +174,13 @@ def parse_strategy(text: str, *, allow: Allowed = "code") -> tuple[str, ...]:
     Raises:
         UnknownNameError: A part does not exist; lists the known ones.
         PromptError: A file is not a valid flow.
-        OptionError: Parts exclude each other, or one is code and that is not allowed here.
+        OptionError: Parts exclude each other, these are several strategies, or one is code and that is not allowed.
     """
+    if several := several_strategies(text):
+        raise OptionError(
+            f"strategy {text!r}: one is expected, and these are {len(several)}",
+            f"an experiment compares them: localemp experiment {','.join(several)}",
+        )
     names = text.split("+")
     known = {name: _allowed(name, allow) for name in names}
     for name in names:
