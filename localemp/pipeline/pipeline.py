@@ -378,7 +378,8 @@ class Pipeline:
         """The strategy, with everything that it looks up."""
         self.check_options()
         config = self.config
-        built = build_strategy(config.strategy, self.prompts, self.sampling, self.context, config.keep_thinking)
+        how = config.keep_thinking, config.trim_to_sentence
+        built = build_strategy(config.strategy, self.prompts, self.sampling, self.context, *how)
         self.check_effect(draws=built.flow.draws)
         return built
 

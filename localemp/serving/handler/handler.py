@@ -84,7 +84,14 @@ class Handler:
             changed=self._changed,
             is_vllm=catalog.is_vllm,
         )
-        reply = ReplyEngine(engine, request, send, model=names.of(adapter, name), keep_thinking=catalog.keep_thinking)
+        reply = ReplyEngine(
+            engine,
+            request,
+            send,
+            model=names.of(adapter, name),
+            keep_thinking=catalog.keep_thinking,
+            trims=catalog.trims,
+        )
         try:
             if not name:
                 await reply.chat(request.messages, catalog.sampling)
