@@ -6,6 +6,8 @@ Public names are imported on first use, so that `import localemp` is fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from localemp.utils.torch_builds import hide_mismatched_builds
+
 if TYPE_CHECKING:
     from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
@@ -133,6 +135,8 @@ __all__ = [
     "verify",
 ]
 
+
+hide_mismatched_builds()
 
 # Names of 0.1, which scripts of that time use.
 _FORMER = {"Assembly": ("pipeline.former", "Assembly"), "Recipe": ("pipeline.config", "RunConfig")}

@@ -10,6 +10,7 @@
     ├── WeightsError            weights cannot be found, fetched or verified
     │   └── GatedModelError     the hub requires an accepted licence and a token
     ├── RunError                a run folder cannot be written, read or resumed
+    ├── MissingPackageError     an optional package is not installed; the hint installs it
     ├── JudgeError              a judge's answers cannot be parsed
     └── EngineError             a request to an engine failed
         ├── PromptTooLongError  the prompt does not fit the context; strategies drop exemplars and retry
@@ -79,6 +80,10 @@ class UnknownNameError(LocalempError):
         if near := nearest(name, self.known):
             listed = f"did you mean {near!r}? {listed}"
         super().__init__(f"unknown {kind} {name!r}{why and ': '}{why}", f"{listed}. {hint}" if hint else listed)
+
+
+class MissingPackageError(LocalempError):
+    """An optional package is not installed; the hint is the command that installs it."""
 
 
 class OptionError(LocalempError):

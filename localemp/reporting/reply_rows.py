@@ -20,6 +20,7 @@ from localemp.metrics.registry import is_hidden, metric, metric_entries
 from localemp.metrics.replies import feeling_of
 from localemp.reporting.systems import Record, System
 from localemp.runs.run import thinking_tokens
+from localemp.utils.extras import install_command
 from localemp.utils.text import well_formed
 
 Row = dict[str, Any]
@@ -103,7 +104,7 @@ def write_reply_rows(folder: Path, rows: Iterable[Row]) -> tuple[list[Path], str
     finally:
         for draft in drafts:
             draft.unlink(missing_ok=True)
-    return written, "" if parquet else "results.parquet needs pyarrow: pip install pyarrow"
+    return written, "" if parquet else f"results.parquet needs pyarrow: {install_command('parquet')}"
 
 
 def metric_columns() -> list[str]:
