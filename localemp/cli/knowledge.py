@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.command import Group
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import data_options
+from localemp.cli.options import data_options, dialogues_of, subset_options, verify_option
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, FilePath
 from localemp.utils.formatting import count, share
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 256
 
 
-@click.group()
+@click.group(cls=Group)
 def knowledge() -> None:
     """Infer causes and effects with COMET, for a text or a whole data set."""
 
@@ -53,6 +54,7 @@ _device = click.option("--device", help="torch device; by default a GPU if avail
 @_keep
 @_device
 @_variant
+@verify_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each text.")
 def infer(
     texts: tuple[str, ...],
@@ -91,18 +93,23 @@ def infer(
 
 @knowledge.command()
 @data_options
-@click.option("--limit", type=click.IntRange(min=1), help="Most dialogues, from the start.")
+@subset_options
+@click.option("--seed", default=0, show_default=True, help="Seed of --sample.")
 @_comet
 @_beams
 @_keep
 @_device
 @_variant
+@verify_option
 @click.option("--out", required=True, type=FilePath(dir_okay=False), help="Output file, such as K.jsonl.")
 def build(
     data: str,
+    columns: dict[str, str],
     split: str,
     instances: Any,
     limit: int | None,
+    sample: int | None,
+    seed: int,
     comet: str | None,
     beams: int,
     keep: int | None,
@@ -118,16 +125,18 @@ def build(
     from localemp.commonsense.events import event_of
     from localemp.commonsense.store import Entry
     from localemp.commonsense.writer import KnowledgeWriter
-    from localemp.data.sources import data_hash, load_dialogues
+    from localemp.data.sources import data_hash
+    from localemp.data.subset import Subset
     from localemp.prompting.template import load_template
     from localemp.utils.machine import versions
 
     kind = load_template(variant).knowledge.event
     event = event_of(kind)
+    subset = Subset(limit, sample, seed)
     started = time.perf_counter()
     with Display() as display:
-        dialogues = load_dialogues(data, split, instances)
-        chosen = dialogues[:limit]
+        dialogues = dialogues_of(data, columns, split, instances)
+        chosen = subset.of(dialogues)
         source = _source(comet, beams, keep, device, display.on_progress)
         header = {
             **source.settings,

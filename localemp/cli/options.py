@@ -1,20 +1,26 @@
 """Options that commands share (model, strategy, data), and the `RunConfig` built from them."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from localemp.cli.defaults import KEYS, DefaultableOption
 from localemp.cli.types import NAME, FilePath
 
 if TYPE_CHECKING:
+    from localemp.data.conversations import Instances
+    from localemp.dialogue import Dialogue
     from localemp.pipeline.config import RunConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _THERE = FilePath(exists=True, dir_okay=False)
+_defaultable = partial(click.option, cls=DefaultableOption)
 
-_NAME = click.option(
+_NAME = _defaultable(
     "--model", "-m", type=NAME, default="smollm2", show_default=True,
     help="A name (`localemp models list`), a Hugging Face id, a folder of weights or a profile (.toml).",
 )  # fmt: skip
@@ -34,10 +40,10 @@ _ADAPTER = click.option(
 )  # fmt: skip
 
 _SAMPLING = (
-    click.option(
+    _defaultable(
         "--max-tokens", type=click.IntRange(min=1), help="Longest reply, in tokens; by default the profile's."
     ),
-    click.option(
+    _defaultable(
         "--temperature", type=click.FloatRange(min=0), help="Sampling temperature; by default 0, as in the paper."
     ),
     click.option(
@@ -51,15 +57,15 @@ _SAMPLING = (
         metavar="N",
         help="Longest thinking before a reply, in tokens besides --max-tokens; by default the profile's.",
     ),
-    click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Nucleus sampling."),
-    click.option(
+    _defaultable("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Nucleus sampling."),
+    _defaultable(
         "--sampling",
         multiple=True,
         metavar="NAME=VALUE",
         help="Any sampling parameter, such as repetition_penalty=1.1 or top_k=40; may be repeated. "
         "docs/profiles.md lists them.",
     ),
-    click.option("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
+    _defaultable("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
 )
 
 _DETERMINISTIC = click.option(
@@ -67,11 +73,29 @@ _DETERMINISTIC = click.option(
     help="Make replies independent of batches: by batch-invariant kernels, or one request at a time. Slow.",
 )  # fmt: skip
 
+
+def _set_verify(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    """Let this command, and the processes that it starts, believe no stamp of a file of weights."""
+    if not value:
+        return
+    from localemp.models.stamps import VERIFY_VARIABLE
+
+    before = os.environ.get(VERIFY_VARIABLE, "")
+    os.environ[VERIFY_VARIABLE] = "1"
+    ctx.call_on_close(lambda: os.environ.update({VERIFY_VARIABLE: before}))
+
+
+verify_option = click.option(
+    "--verify", is_flag=True, expose_value=False, callback=_set_verify,
+    help="Hash all files of weights again, also those that have not changed since they were hashed.",
+)  # fmt: skip
+
 _ENGINE = (
     _ADAPTER,
-    click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
+    verify_option,
+    _defaultable("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
                  help="Engine argument for vLLM, such as tensor_parallel_size=2; may be repeated."),
-    click.option(
+    _defaultable(
         "--concurrency", type=click.IntRange(min=1),
         help="Dialogues in flight at once; by default what the engine can take, or a service's rate limits allow.",
     ),
@@ -92,7 +116,7 @@ _BATCH = click.option(
 )  # fmt: skip
 
 _ENGINES = (
-    click.option(
+    _defaultable(
         "--base-url",
         help="Use an OpenAI-compatible server instead. Its key is read from the service's own variable, else from "
         "OPENAI_API_KEY.",
@@ -105,7 +129,7 @@ _ENGINES = (
 )
 
 _PROMPTS = (
-    click.option("--variant", type=NAME, default="paper", show_default=True,
+    _defaultable("--variant", type=NAME, default="paper", show_default=True,
                  help="Prompt template: paper, released (the authors' scripts) or your own .toml file."),
     click.option("--layout", type=click.Choice(["chat", "transcript"]),
                  help="Prompt layout; by default the profile's."),
@@ -116,21 +140,39 @@ _THINKING = click.option(
 )
 
 _STRATEGY = (
-    click.option("--strategy", "-s", default="zero-shot", show_default=True,
+    _defaultable("--strategy", "-s", default="zero-shot", show_default=True,
                  help="A strategy of the list below, a flow of your own (./mine.toml) or code (./mine.py:Mine, "
                       "mine:Mine); several are joined by + (similar+two-stage)."),
     *_PROMPTS,
     _THINKING,
 )  # fmt: skip
 
+
+def _columns(ctx: click.Context, option: click.Parameter, value: str | None) -> dict[str, str]:
+    from localemp.data.columns import parse_columns
+
+    return {} if value is None else parse_columns(value)
+
+
+_COLUMNS = click.option(
+    "--columns", callback=_columns, metavar="NAME=COLUMN,...",
+    help="What the columns of a table of your own are: context=history,response=reply (docs/data.md).",
+)  # fmt: skip
+
 _DATA = (
-    click.option("--data", "-d", type=NAME, default="samples", show_default=True,
+    _defaultable("--data", "-d", type=NAME, default="samples", show_default=True,
                  help="samples, bundled, empathetic-dialogues (after `localemp data pull`), or a file or folder."),
-    click.option("--split", default="test", show_default=True, help="train, valid or test."),
-    click.option("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,
+    _COLUMNS,
+    _defaultable("--split", default="test", show_default=True, help="train, valid or test, of a folder."),
+    _defaultable("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,
                  help="EmpatheticDialogues: every listener turn, or exactly the instances that the paper used."),
 )  # fmt: skip
 
+_SUBSET = (
+    click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take only the first N dialogues."),
+    click.option("--sample", type=click.IntRange(min=1), metavar="N",
+                 help="Take only N dialogues at random, drawn with --seed from as many conversations as there are."),
+)  # fmt: skip
 
 _BUDGET = click.option(
     "--budget", type=float, metavar="DOLLARS",
@@ -161,13 +203,25 @@ hosted_options = _with((_BATCH, *_HOSTED))
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
-serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
+serve_options = _with((_NAME, verify_option, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
+columns_option = _with((_COLUMNS,))
+subset_options = _with(_SUBSET)
 row_options = _with((*_ENGINES, _BATCH, *_PROMPTS, _THINKING, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))
 adapter_option = _with((_ADAPTER,))
 cluster_options = _with(_CLUSTER)
 budget_option = _with((_BUDGET,))
+
+
+def defaultable_options() -> dict[str, DefaultableOption]:
+    """Return the options whose defaults a user can set, by key, in the order of `KEYS`."""
+
+    @_with((*_ENGINES, _NAME, *_STRATEGY, *_DATA))
+    def carrier() -> None: ...
+
+    options = [each for each in carrier.__click_params__ if isinstance(each, DefaultableOption)]  # type: ignore[attr-defined]
+    return {option.key: option for option in sorted(options, key=lambda option: KEYS.index(option.key))}
 
 
 def config_of(options: dict[str, Any]) -> "RunConfig":
@@ -186,6 +240,22 @@ def config_of(options: dict[str, Any]) -> "RunConfig":
     chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))
     chosen["sampling"] = parse_sampling(chosen.get("sampling", ()))
     return RunConfig(**chosen)
+
+
+def dialogues_of(
+    data: str, columns: Mapping[str, str], split: str, instances: "Instances", limit: int | None = None
+) -> "list[Dialogue]":
+    """Return the dialogues that the options of `data_options` name.
+
+    Raises:
+        LocalempError: They cannot be read, or there is no such split.
+    """
+    from localemp.data.columns import source_of
+    from localemp.data.sources import check_split, load_dialogues
+
+    source = source_of(data, columns)
+    check_split(source, split)
+    return load_dialogues(source, split, instances, limit)
 
 
 def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:

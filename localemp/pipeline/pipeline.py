@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from localemp.data.sources import data_hash, load_dialogues
+from localemp.data.sources import check_split, data_hash, load_dialogues
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
 from localemp.engines.budget import Budget, BudgetedEngine
@@ -33,11 +33,11 @@ from localemp.sampling import Sampling
 from localemp.strategies.parts import PartContext
 from localemp.strategies.registry import (
     build_strategy,
+    check_heeded,
     code_hashes,
     find_part,
     parse_strategy,
     part_options,
-    parts_with,
     strategy_options,
 )
 from localemp.strategies.strategy import Strategy
@@ -110,8 +110,9 @@ class Pipeline:
         Raises:
             LocalempError: The data cannot be read.
         """
-        data, instances = self.config.data, self.config.instances
-        return self._shared(("dialogues", data, split, instances), lambda: load_dialogues(data, split, instances))
+        source, instances = self.config.source, self.config.instances
+        check_split(source, split)
+        return self._shared(("dialogues", source, split, instances), lambda: load_dialogues(source, split, instances))
 
     @cached_property
     def context(self) -> PartContext:
@@ -120,7 +121,7 @@ class Pipeline:
         return PartContext(
             template=load_template(config.variant),
             options=config.options,
-            data=config.data,
+            data=config.source,
             instances=config.instances,
             seed=config.seed,
             on_progress=self.on_progress,
@@ -265,17 +266,11 @@ class Pipeline:
         self.check_deterministic()
         self._check_takes_adapter()
         self._check_asks_service()
+        engine_entry(self._engine_name).check_args(self.config.engine_args)
         _ = self.thinking
         config = self.config
-        own = strategy_options(config.strategy)
-        for option in part_options():
-            told = config.options.get(option.name, option.default) != option.default
-            if told and not option.ignorable and option not in own:
-                heeding = parts_with(option)
-                raise OptionError(
-                    f"{option.flag} applies to {' and '.join(heeding)}, but the strategy is {config.strategy}",
-                    f"use --strategy {heeding[0]}, alone or joined with +, or omit it",
-                )
+        changed = [each.name for each in part_options() if config.options.get(each.name, each.default) != each.default]
+        check_heeded(changed, [config.strategy])
 
     def check_deterministic(self) -> None:
         """Check that the engine can be deterministic, if that is asked for.
@@ -445,6 +440,7 @@ class Pipeline:
             "split": split,
             "instances": self.config.instances,
             "data_sha256": data_hash(dialogues),
+            **({"columns": dict(self.config.columns)} if self.config.columns else {}),
         }
 
     def _outside_code(self) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
-from localemp.cli.options import adapter_option, data_options
+from localemp.cli.command import Command
+from localemp.cli.options import adapter_option, data_options, dialogues_of
 from localemp.cli.serve import KEY_VARIABLE
 from localemp.cli.types import NAME
 from localemp.utils.progress import Progress
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 RATES, CONCURRENCY = (1.0, 2.0, 4.0, math.inf), (1, 8, 32)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--url", help="The server, such as http://127.0.0.1:8000; by default one is started here. The key is read from "
     "LOCALEMP_API_KEY or OPENAI_API_KEY; for OpenAI only from the latter.",
@@ -81,6 +82,7 @@ def serve(
     concurrency: tuple[int, ...] | None,
     limits: tuple[str, ...],
     data: str,
+    columns: dict[str, str],
     split: str,
     instances: Any,
     check: bool,
@@ -95,7 +97,7 @@ def serve(
     """
     from localemp.bench.result import Recording
     from localemp.cli.display import Display
-    from localemp.data.sources import data_hash, load_dialogues
+    from localemp.data.sources import data_hash
     from localemp.engines.openai.target import shown_url
     from localemp.errors import OptionError
     from localemp.pipeline.config import RunConfig
@@ -122,12 +124,13 @@ def serve(
             f"name the adapted model as the server does, such as --model {model}@NAME",
         )
     asked, flows = _strategies(strategies, beside_bare)
-    dialogues = load_dialogues(data, split, instances)
+    dialogues = dialogues_of(data, columns, split, instances)
     where = shown_url(url) if url else "localemp serve"
     settings = {
         **options, "url": where, "model": model, "strategies": asked, "beside_bare": beside_bare,
         "rates": [str(rate) for rate in plan.rates], "concurrency": plan.concurrency, "limits_ms": plan.limits,
-        "data": data, "split": split, "instances": instances, "data_sha256": data_hash(dialogues), "temperature": 0,
+        "data": data, **({"columns": columns} if columns else {}),
+        "split": split, "instances": instances, "data_sha256": data_hash(dialogues), "temperature": 0,
         "engine_options": engine_options,
     }  # fmt: skip
     recording = Recording(out or default_out("serve"), "serve", f"{model}, {where}", settings)
