@@ -8,9 +8,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
-from click.core import ParameterSource
 
-from localemp.cli.command import Command
+from localemp.cli.command import Command, was_typed
 from localemp.cli.types import NAME, PATH
 from localemp.errors import OptionError
 from localemp.utils.option import Option
@@ -52,10 +51,12 @@ class StrategyCommand(RegisteredOptions):
         return [option for option in part_options() if self.of_data or not option.of_data]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, unless an option was typed that its strategy does not have."""
+        """Run the command, unless several strategies were typed, or an option that its strategy does not have."""
+        from localemp.cli.several_strategies import check_one_strategy
         from localemp.strategies.registry import check_heeded
 
-        typed = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        check_one_strategy(ctx)
+        typed = [name for name in ctx.params if was_typed(ctx, name)]
         if strategies := _strategies(ctx.params):
             check_heeded(typed, strategies)
         return super().invoke(ctx)

@@ -15,6 +15,7 @@ from patience import patience
 from localemp.dialogue import Message
 from localemp.engines.base import Completion
 from localemp.engines.openai.engine import INITIAL_BACKOFF, MAX_BACKOFF, OpenAIEngine
+from localemp.engines.openai.target import Target
 from localemp.errors import (
     EngineError,
     FatalEngineError,
@@ -446,13 +447,19 @@ async def test_refused_parameters_are_replaced_once_for_all_calls() -> None:
     }
 
 
-async def test_a_repetition_penalty_is_sent_and_dropped_where_it_is_unknown() -> None:
+async def test_a_further_sampling_parameter_is_sent_and_where_it_is_refused_an_error() -> None:
     with FakeServer([Answer(), refusal("repetition_penalty")]) as server:
         got = await ask(server, Sampling(repetition_penalty=1.2))
         assert (server.requests[0].body["repetition_penalty"], got.notes) == (1.2, ())
-        got = await ask(server, Sampling(repetition_penalty=1.2))
-    assert got.notes == ("repetition_penalty dropped: the model refuses it",)
-    assert "repetition_penalty" not in server.requests[-1].body
+        with pytest.raises(FatalEngineError, match="refuses repetition_penalty"):
+            await ask(server, Sampling(repetition_penalty=1.2))
+        assert len(server.requests) == 2, "it is not asked again without"
+
+
+async def test_a_temperature_that_is_dropped_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    with FakeServer([refusal("temperature")]) as server:
+        await ask(server)
+    assert [record.message for record in caplog.records] == ["tiny refuses temperature, so replies are made without it"]
 
 
 async def test_a_refusal_without_code_is_recognised_by_its_words() -> None:
@@ -718,6 +725,22 @@ async def test_the_environments_url_is_used_where_none_is_given(monkeypatch: pyt
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         await start(None)
     assert len(server.listings) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "environment", "told"),
+    [
+        ("http://a/v1", True, "", "check --base-url: it usually ends in /v1"),
+        ("http://a/v1", False, "", "check base_url in the model's profile: it usually ends in /v1"),
+        (None, True, "http://b/v1", "check OPENAI_BASE_URL: it usually ends in /v1"),
+        (None, True, "", "check the network, or give a server of your own with --base-url"),
+    ],
+)
+def test_a_hint_names_what_gave_the_url(
+    url: str | None, named: bool, environment: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", environment)
+    assert Target.resolve("tiny", url, "sk-1", named=named).url_hint == told
 
 
 async def test_the_key_is_never_shown() -> None:
