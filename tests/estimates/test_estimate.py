@@ -9,7 +9,8 @@ from whole_flow import FLOW, write_flow
 
 import localemp
 from localemp.errors import LocalempError, OptionError, RunError
-from localemp.estimates.estimate import Dollars, Estimate, RowEstimate, duration
+from localemp.estimates.estimate import Dollars, Estimate, RowEstimate
+from localemp.utils.formatting import duration
 from localemp.estimates.hosted_tokens import HostedTokenizer
 from localemp.estimates.reply_lengths import LengthSources, ReplyLengths
 from localemp.estimates.truth import Compared, Truth, compare

@@ -147,7 +147,7 @@ class ExperimentDisplay(Display):
             super().on_progress(progress)  # before the rows are known: one bar, as of every command
             return
         if self._table is None:
-            self._end(interrupted=True)
+            self._end()
         row = self._rows.get(progress.row)
         afterwards = row is not None and row.ended and progress.task not in _WHOLE  # its replies are scored, say
         if progress.row and not afterwards:
@@ -208,8 +208,8 @@ class ExperimentDisplay(Display):
             )
             self._table.start()
 
-    def _end(self, *, interrupted: bool = False) -> None:
-        super()._end(interrupted=interrupted)
+    def _end(self) -> None:
+        super()._end()
         if self._table is not None:
             self._table.stop()
             self._table = None
