@@ -3,6 +3,7 @@
 A test fails when the file is stale.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ TARGET = Path(__file__).parent / "commands.md"
 
 def reference() -> str:
     """The help of every command, as Markdown."""
+    os.environ["LOCALEMP_CONFIG"] = os.devnull  # the defaults of whoever writes it are nobody else's
+    os.environ.pop("LOCALEMP_MODEL", None)
     parts = ["# Commands\n\nMade by `python docs/make_commands.py` from `localemp --help`.\n"]
     # As click makes it when the command is run; a command keeps the first help option that it was asked for.
     root = click.Context(cli, info_name="localemp", terminal_width=100, max_content_width=100, **cli.context_settings)

@@ -14,6 +14,10 @@ from repository import REPOSITORY
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+# The settings of whoever runs the tests count in none of them.
+os.environ["LOCALEMP_CONFIG"] = os.devnull
+os.environ.pop("LOCALEMP_MODEL", None)
+
 CHROMIUM = Path("/usr/bin/chromium")
 _CHROMIUM = pytest.StashKey["Browser"]()
 

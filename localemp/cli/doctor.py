@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.tables import show_table
 
 if TYPE_CHECKING:
     from localemp.utils.plugins import Plugin
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
     """Check this machine: GPU, memory, versions, weights, keys and plug-ins, and what is missing."""
@@ -24,6 +25,7 @@ def doctor(as_json: bool) -> None:
     from localemp.utils.machine import machine, versions
 
     found = {"Machine": machine() | _cache(), "Packages": versions(), "Weights": _weights(), "Keys": _keys()}
+    found["Defaults"] = _defaults()
     plugins = _plugins()
     if as_json:
         click.echo(json.dumps(found | {"Plug-ins": [asdict(plugin) for plugin in plugins]}, indent=2))
@@ -81,6 +83,21 @@ def _keys() -> dict[str, str]:
 
     found = {name: "set" if os.environ.get(name) else "not set" for name in key_variables()}
     return {name: state for name, state in found.items() if state == "set" or name in ("OPENAI_API_KEY", "HF_TOKEN")}
+
+
+def _defaults() -> dict[str, str]:
+    """Return the config file, and the defaults of the user's; what is wrong with it, if it is damaged."""
+    from localemp.cli.defaults import find_defaults, shown
+    from localemp.errors import LocalempError
+    from localemp.utils.user_config import config_path, read_config
+
+    path = config_path()
+    try:
+        defaults = find_defaults(read_config())
+    except LocalempError as error:
+        return {"config file": error.message}
+    listed = {key: f"{shown(each.value)}, from {each.source}" for key, each in defaults.items()}
+    return {"config file": str(path) if path.exists() else f"{path}, not there", **listed}
 
 
 def _missing(found: dict[str, dict[str, str]]) -> list[str]:

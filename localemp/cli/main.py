@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from types import TracebackType
+from typing import Any
 
 import click
 
@@ -34,11 +35,27 @@ COMMANDS = {
     "knowledge": ("knowledge", "Infer causes and effects with COMET, for a text or a whole data set."),
     "models": ("models", "List, show and fetch models, and fit the one that EPITOME needs."),
     "data": ("data", "Count dialogues, and fetch EmpatheticDialogues."),
+    "config": ("config", "Set defaults of options, such as the model."),
     "doctor": ("doctor", "Check this machine, and what is missing."),
 }
 
 
-@click.group(cls=LazyGroup, commands_of=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+class RootGroup(LazyGroup):
+    """The command itself; where input was wrong, it says which defaults of the user's counted."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except errors.LocalempError as error:
+            from localemp.cli.defaults import note_of
+
+            if error.exit_code == 2:
+                error.hint = "; ".join(filter(None, (error.hint, note_of(ctx))))
+            raise
+
+
+@click.group(cls=RootGroup, commands_of=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="localemp")
 def cli() -> None:
     """Empathetic replies from open language models, by the methods of Qian, Zhang and Liu (2023).

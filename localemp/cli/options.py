@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from localemp.cli.defaults import KEYS, DefaultableOption
 from localemp.cli.types import NAME, FilePath
 
 if TYPE_CHECKING:
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _THERE = FilePath(exists=True, dir_okay=False)
+_defaultable = partial(click.option, cls=DefaultableOption)
 
-_NAME = click.option(
+_NAME = _defaultable(
     "--model", "-m", type=NAME, default="smollm2", show_default=True,
     help="A name (`localemp models list`), a Hugging Face id, a folder of weights or a profile (.toml).",
 )  # fmt: skip
@@ -35,10 +38,10 @@ _ADAPTER = click.option(
 )  # fmt: skip
 
 _SAMPLING = (
-    click.option(
+    _defaultable(
         "--max-tokens", type=click.IntRange(min=1), help="Longest reply, in tokens; by default the profile's."
     ),
-    click.option(
+    _defaultable(
         "--temperature", type=click.FloatRange(min=0), help="Sampling temperature; by default 0, as in the paper."
     ),
     click.option(
@@ -52,15 +55,15 @@ _SAMPLING = (
         metavar="N",
         help="Longest thinking before a reply, in tokens besides --max-tokens; by default the profile's.",
     ),
-    click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Nucleus sampling."),
-    click.option(
+    _defaultable("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Nucleus sampling."),
+    _defaultable(
         "--sampling",
         multiple=True,
         metavar="NAME=VALUE",
         help="Any sampling parameter, such as repetition_penalty=1.1 or top_k=40; may be repeated. "
         "docs/profiles.md lists them.",
     ),
-    click.option("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
+    _defaultable("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
 )
 
 _DETERMINISTIC = click.option(
@@ -88,9 +91,9 @@ verify_option = click.option(
 _ENGINE = (
     _ADAPTER,
     verify_option,
-    click.option("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
+    _defaultable("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
                  help="Engine argument for vLLM, such as tensor_parallel_size=2; may be repeated."),
-    click.option(
+    _defaultable(
         "--concurrency", type=click.IntRange(min=1),
         help="Dialogues in flight at once; by default what the engine can take, or a service's rate limits allow.",
     ),
@@ -111,7 +114,7 @@ _BATCH = click.option(
 )  # fmt: skip
 
 _ENGINES = (
-    click.option(
+    _defaultable(
         "--base-url",
         help="Use an OpenAI-compatible server instead. Its key is read from the service's own variable, else from "
         "OPENAI_API_KEY.",
@@ -124,7 +127,7 @@ _ENGINES = (
 )
 
 _PROMPTS = (
-    click.option("--variant", type=NAME, default="paper", show_default=True,
+    _defaultable("--variant", type=NAME, default="paper", show_default=True,
                  help="Prompt template: paper, released (the authors' scripts) or your own .toml file."),
     click.option("--layout", type=click.Choice(["chat", "transcript"]),
                  help="Prompt layout; by default the profile's."),
@@ -135,7 +138,7 @@ _THINKING = click.option(
 )
 
 _STRATEGY = (
-    click.option("--strategy", "-s", default="zero-shot", show_default=True,
+    _defaultable("--strategy", "-s", default="zero-shot", show_default=True,
                  help="A strategy of the list below, a flow of your own (./mine.toml) or code (./mine.py:Mine, "
                       "mine:Mine); several are joined by + (similar+two-stage)."),
     *_PROMPTS,
@@ -143,13 +146,18 @@ _STRATEGY = (
 )  # fmt: skip
 
 _DATA = (
-    click.option("--data", "-d", type=NAME, default="samples", show_default=True,
+    _defaultable("--data", "-d", type=NAME, default="samples", show_default=True,
                  help="samples, bundled, empathetic-dialogues (after `localemp data pull`), or a file or folder."),
-    click.option("--split", default="test", show_default=True, help="train, valid or test."),
-    click.option("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,
+    _defaultable("--split", default="test", show_default=True, help="train, valid or test."),
+    _defaultable("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,
                  help="EmpatheticDialogues: every listener turn, or exactly the instances that the paper used."),
 )  # fmt: skip
 
+_SUBSET = (
+    click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take only the first N dialogues."),
+    click.option("--sample", type=click.IntRange(min=1), metavar="N",
+                 help="Take only N dialogues at random, drawn with --seed from as many conversations as there are."),
+)  # fmt: skip
 
 _BUDGET = click.option(
     "--budget", type=float, metavar="DOLLARS",
@@ -182,11 +190,22 @@ local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
 serve_options = _with((_NAME, verify_option, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
+subset_options = _with(_SUBSET)
 row_options = _with((*_ENGINES, _BATCH, *_PROMPTS, _THINKING, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))
 adapter_option = _with((_ADAPTER,))
 cluster_options = _with(_CLUSTER)
 budget_option = _with((_BUDGET,))
+
+
+def defaultable_options() -> dict[str, DefaultableOption]:
+    """Return the options whose defaults a user can set, by key, in the order of `KEYS`."""
+
+    @_with((*_ENGINES, _NAME, *_STRATEGY, *_DATA))
+    def carrier() -> None: ...
+
+    options = [each for each in carrier.__click_params__ if isinstance(each, DefaultableOption)]  # type: ignore[attr-defined]
+    return {option.key: option for option in sorted(options, key=lambda option: KEYS.index(option.key))}
 
 
 def config_of(options: dict[str, Any]) -> "RunConfig":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.tables import show_table
 from localemp.cli.types import PATH
 
@@ -21,7 +22,7 @@ _ORDERS = {
 }
 
 
-@click.command(name="list")
+@click.command("list", cls=Command)
 @click.argument("parent", type=PATH, default="runs")
 @click.option(
     "--by", metavar="METRIC", help="Sort by this score, such as F_BERT, the best first; `localemp score` keeps scores."

@@ -8,8 +8,9 @@ from localemp.data.conversations import INSTANCES, Instances
 from localemp.data.reader import Reader, is_there
 from localemp.data.readers import readers
 from localemp.data.splits import canonical_split
+from localemp.data.subset import Subset
 from localemp.dialogue import Dialogue
-from localemp.errors import DataError, OptionError, UnknownNameError
+from localemp.errors import DataError, UnknownNameError, nearest
 from localemp.utils.paths import at_home
 from localemp.utils.plugins import why_missing
 
@@ -27,6 +28,8 @@ def find_source(source: str) -> Reader:
     names = [name for reader in known for name in reader.names]
     endings = dict.fromkeys(ending for reader in reversed(known) for ending in reader.endings)
     hint = f"give a path or one of: {', '.join(names)}"
+    if near := nearest(source, names):
+        hint = f"did you mean {near!r}? {hint}"
     if not is_there(at_home(source)):
         why = why_missing("data reader", source)
         raise DataError(source, why or "no such readable file, folder or named source", hint)
@@ -36,7 +39,12 @@ def find_source(source: str) -> Reader:
 
 
 def load_dialogues(
-    source: str, split: str = "test", instances: Instances = "clean", limit: int | None = None
+    source: str,
+    split: str = "test",
+    instances: Instances = "clean",
+    limit: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
 ) -> list[Dialogue]:
     """Return the dialogues of a source, in order.
 
@@ -46,18 +54,19 @@ def load_dialogues(
         instances: How instances are built from EmpatheticDialogues: one for every listener turn ("clean"), or exactly
             those that the paper used ("published"). Ignored for other data.
         limit: Most dialogues to return, from the start.
+        sample: Most dialogues to return, chosen at random; see `Subset`.
+        seed: Of the sample.
 
     Raises:
         DataError: The source does not exist, cannot be read, or has no dialogue.
-        OptionError: The limit is below 1.
+        OptionError: Limit or sample is below 1, or both are given.
         UnknownNameError: The split or the kind of instances does not exist.
     """
-    if limit is not None and limit < 1:
-        raise OptionError(f"the limit is {limit}", "give a limit of at least 1, or omit it for all dialogues")
+    subset = Subset(limit, sample, seed)
     if instances not in INSTANCES:
         raise UnknownNameError("kind of instances", instances, INSTANCES)
     wanted = canonical_split(split)
-    return find_source(source).read_checked(wanted, instances)[:limit]
+    return subset.of(find_source(source).read_checked(wanted, instances))
 
 
 def pool_source(source: str) -> str:

@@ -295,7 +295,7 @@ def _load(name: str, kind: Kind | None, is_base: bool = False) -> Profile:
     else:
         known = [found.name for found in list_profiles() if kind in (None, found.kind)]
         hint = "It may also be a Hugging Face id (org/name), a folder of weights, or a path to a .toml profile"
-        raise UnknownNameError("model", name, known, hint)
+        raise UnknownNameError("model", name, known, hint, all_in="`localemp models list`")
     profile._given_as = name
     if kind not in (None, profile.kind):
         known = [found.name for found in list_profiles() if found.kind == kind]

@@ -99,8 +99,7 @@ class _Row:
 
     def __init__(self, number: int, batch: Batch) -> None:
         self.number, self.batch = number, batch
-        position_of = {dialogue.id: position for position, dialogue in enumerate(batch.chosen)}
-        self.positions = [position_of[dialogue.id] for dialogue in batch.pending]
+        self.positions = [batch.positions[dialogue.id] for dialogue in batch.pending]
         self.left = len(batch.pending)
         self.stopped: Exception | None = None
         self.stages = 1

@@ -14,7 +14,8 @@ from localemp.metrics.registry import metric_entries, metrics, on_request
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs.bill import bill_of
-from localemp.runs.run import model_name, newest, read_lines, read_manifest
+from localemp.runs.order import in_order
+from localemp.runs.run import model_name, read_lines, read_manifest
 from localemp.runs.verified import verified_line
 from localemp.utils.files import is_file
 from localemp.utils.formatting import count
@@ -78,7 +79,7 @@ class System:
 
     @cached_property
     def items_sha256(self) -> str | None:
-        """A hash of the dialogues, independent of their order, since a run has them in the order they finished."""
+        """A hash of the dialogues, independent of their order."""
         if self.replies is None:
             return None
         return _hash(sorted(f"{item.id}\n{item.reference}\n{chr(31).join(item.turns)}" for item in self.replies.items))
@@ -169,7 +170,7 @@ def _read(path: Path, name: str) -> System:
         _scores(path, replies),
         replies.notes,
         replies,
-        tuple(newest(lines)),
+        tuple(in_order(path, lines)),
         manifest,
         kept=read_values(path, replies),
         verified=verified_line(path),

@@ -168,8 +168,9 @@ def test_runs_are_listed_and_shown_with_their_stages(localemp, script, data):
     assert "Stage 1: feeling" in shown.stdout
     assert "emotion may be sad." in shown.stdout
     assert json.loads(localemp("runs", "show", "runs/mine", "--index", 0, "--json").stdout)["id"] == "d0"
+    assert "Story number 1." in localemp("runs", "show", "runs/mine", "--id", "d1").stdout
     outside = localemp("runs", "show", "runs/mine", "--index", 2)
-    assert (outside.returncode, "has 2 lines" in outside.stderr) == (2, True)
+    assert (outside.returncode, "--index 2: runs/mine has 2 dialogues, 0 to 1" in outside.stderr) == (2, True)
 
 
 def test_data_is_shown_as_it_is(localemp, script, tmp_path):
@@ -255,9 +256,9 @@ def test_bad_input_is_one_clear_error(localemp, script, data, tmp_path, words, t
 
 
 def test_no_secret_reaches_a_file_or_what_is_shown_of_it(localemp, script, tmp_path):
-    words = ("generate", "--script", script({"reply": "Oh."}), "--limit", 2, "--out", "run")
+    words = ("generate", "--script", script({"reply": "Oh."}), "--out", "run")
     url = "http://me:SECRET@127.0.0.1:1/v1"
-    assert localemp(*words, "--engine-arg", "hf_token=SECRET", "--base-url", url).returncode == 0
+    assert localemp(*words, "--limit", 2, "--engine-arg", "hf_token=SECRET", "--base-url", url).returncode == 0
     assert localemp(*words, "--limit", 3, "--engine-arg=api-key=SECRET").returncode == 0, "another key is no other run"
     shown = localemp("runs", "show", "run").stdout
     assert shown.count("--engine-arg") == 2

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.experiment.summary import failures
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from localemp.experiments.states import ExperimentState
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("what", type=NAME, metavar="FOLDER|PLAN")
 @click.option("--model", "-m", "models", type=NAME, multiple=True,
               help="Of a plan: the model, instead of the plan's; may be repeated.")  # fmt: skip
@@ -104,7 +105,7 @@ def _settings(rows: "Sequence[ExperimentRow]") -> list[dict[str, Any]]:
 
 def _chosen(row: "ExperimentRow") -> dict[str, Any]:
     """The dialogues that a row answers, of the data."""
-    return {"split": row.split, **({} if row.limit is None else {"limit": row.limit})}
+    return {"split": row.split, **row.subset.describe()}
 
 
 def _told(settings: dict[str, Any]) -> str:
@@ -116,7 +117,7 @@ def _told(settings: dict[str, Any]) -> str:
 def _as_json(row: "ExperimentRow", settings: dict[str, Any]) -> dict[str, Any]:
     chosen = {"strategy": row.config.strategy, "data": row.config.data, **settings}
     named = {"name": row.name, "row": row.row, "model": row.model}
-    return {**named, "split": row.split, "limit": row.limit, "settings": chosen}
+    return {**named, "split": row.split, "limit": None, **row.subset.describe(), "settings": chosen}
 
 
 def _show_experiment(folder: Path, as_json: bool) -> None:

@@ -23,6 +23,7 @@ from localemp.engines.adapted import AdaptableEngine
 from localemp.engines.base import TURN, Completion, TextScore
 from localemp.engines.choices import Tokens, choice_masses, normalised
 from localemp.engines.labels import labels_of
+from localemp.engines.vllm.arguments import unknown_argument
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
@@ -386,7 +387,7 @@ class VLLMEngine(AdaptableEngine):
         known = {field.name for field in fields(AsyncEngineArgs)}
         for name in self.engine_args:
             if name not in known:
-                raise UnknownNameError("engine argument", name, sorted(known))
+                raise unknown_argument(name, known)
         self._thoughts = ThoughtParser(self.tokenizer, self.engine_args)
         self._platform = current_platform.device_name
         if self._deterministic:
