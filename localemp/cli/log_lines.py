@@ -1,4 +1,4 @@
-"""Progress as plain lines, for files such as Slurm's logs: one each half minute while a task lasts, and one at its end."""
+"""Progress as plain lines, for logs such as Slurm's: one each half minute while a task lasts, one at its end."""
 
 import threading
 import time
@@ -101,16 +101,20 @@ class LogLines:
         self._say(line)
 
     def _watch(self) -> None:
-        """Begin to look twice a second whether a line is due; without this, a task that hangs would look dead."""
-        if self._stop is not None:
-            return
-        self._stop = stop = threading.Event()
+        if self._stop is None:
+            self._stop = twice_a_second(self.tell_if_due)
 
-        def watch() -> None:
-            while not stop.wait(0.5):
-                self.tell_if_due()
 
-        threading.Thread(target=watch, name="log lines", daemon=True).start()
+def twice_a_second(call: Callable[[], None]) -> threading.Event:
+    """Call a function twice a second until the event is set; without this, a task that hangs would look dead."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            call()
+
+    threading.Thread(target=watch, name="log lines", daemon=True).start()
+    return stop
 
 
 def _amount(task: Progress, number: int) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import instances_option, source_option, variant_option, verify_option
+from localemp.cli.options import pool_options, verify_option
 from localemp.cli.registered import RegisteredOptions
 
 if TYPE_CHECKING:
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def _options() -> "tuple[Option, ...]":
-    from localemp.strategies.similar import ENCODER, ENCODER_DTYPE, POOL
+    from localemp.strategies.shots import POOL
+    from localemp.strategies.similar import ENCODER, ENCODER_DTYPE
 
     return POOL, ENCODER, ENCODER_DTYPE
 
@@ -24,9 +25,7 @@ def retrieval() -> None:
 
 
 @retrieval.command(cls=RegisteredOptions, registered=_options, after="instances")
-@source_option
-@instances_option
-@variant_option
+@pool_options
 @verify_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
 def build(as_json: bool, **settings: Any) -> None:

@@ -34,8 +34,8 @@ def build_index(*, on_progress: OnProgress = silent, **settings: Unpack[RunSetti
 
         build_index(data="empathetic-dialogues")
 
-    Nothing is embedded twice, and a build that was stopped or killed goes on where it was. The time that it will take is
-    logged first (logger `localemp`, level INFO), from the time of some of the texts.
+    Nothing is embedded twice, and a build that was stopped or killed goes on where it was. The time that it will take
+    is logged first (logger `localemp`, level INFO), measured on some of the texts.
 
     Args:
         on_progress: Called with bytes of weights fetched or verified, and texts embedded.

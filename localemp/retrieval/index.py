@@ -18,6 +18,7 @@ from localemp.errors import LocalempError, OptionError
 from localemp.retrieval.stored import CHUNK_ROWS, Chunk, StoredVectors, Vectors
 from localemp.utils.files import is_read_only
 from localemp.utils.formatting import duration, size
+from localemp.utils.interrupts import noting
 from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, silent
@@ -106,7 +107,8 @@ class Index:
             with file_lock(stored.place / "lock", f"embeds the same {len(texts):,} texts", on_progress):
                 if missing := stored.missing():
                     _tell_time(texts, encoder, missing)
-                    stored.complete(content_of, encoder.versions, on_progress)
+                    with noting(stored.finished):
+                        stored.complete(content_of, encoder.versions, on_progress)
                 return cls(stored.mapped(), stored.place)
         except OSError as error:
             if not is_read_only(error):

@@ -11,7 +11,6 @@ import localemp
 from localemp.data.subset import Subset
 from localemp.errors import LocalempError, OptionError, RunError
 from localemp.estimates.estimate import Dollars, Estimate, RowEstimate
-from localemp.utils.formatting import duration
 from localemp.estimates.hosted_tokens import HostedTokenizer
 from localemp.estimates.reply_lengths import LengthSources, ReplyLengths
 from localemp.estimates.truth import Compared, Truth, compare
@@ -23,6 +22,7 @@ from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
 from localemp.protocol.completions import Usage
 from localemp.runs.run import read_manifest
+from localemp.utils.formatting import duration
 
 
 @pytest.fixture
