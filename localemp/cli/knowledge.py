@@ -8,7 +8,7 @@ import click
 
 from localemp.cli.command import Group
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import data_options, subset_options, verify_option
+from localemp.cli.options import data_options, dialogues_of, subset_options, verify_option
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, FilePath
 from localemp.utils.formatting import count, share
@@ -104,6 +104,7 @@ def infer(
 @click.option("--out", required=True, type=FilePath(dir_okay=False), help="Output file, such as K.jsonl.")
 def build(
     data: str,
+    columns: dict[str, str],
     split: str,
     instances: Any,
     limit: int | None,
@@ -124,7 +125,7 @@ def build(
     from localemp.commonsense.events import event_of
     from localemp.commonsense.store import Entry
     from localemp.commonsense.writer import KnowledgeWriter
-    from localemp.data.sources import data_hash, load_dialogues
+    from localemp.data.sources import data_hash
     from localemp.data.subset import Subset
     from localemp.prompting.template import load_template
     from localemp.utils.machine import versions
@@ -134,7 +135,7 @@ def build(
     subset = Subset(limit, sample, seed)
     started = time.perf_counter()
     with Display() as display:
-        dialogues = load_dialogues(data, split, instances)
+        dialogues = dialogues_of(data, columns, split, instances)
         chosen = subset.of(dialogues)
         source = _source(comet, beams, keep, device, display.on_progress)
         header = {

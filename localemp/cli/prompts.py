@@ -9,7 +9,7 @@ import click
 
 from localemp.cli.command import Group
 from localemp.cli.one_dialogue import find_place, id_option, index_option
-from localemp.cli.options import config_of, data_options, model_options, strategy_options
+from localemp.cli.options import config_of, data_options, dialogues_of, model_options, strategy_options
 from localemp.cli.registered import StrategyCommand
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, PATH
@@ -37,12 +37,11 @@ def show(index: int | None, name: str | None, as_json: bool, split: str, **optio
     """
     from localemp.cli.display import Display
     from localemp.cli.replies import print_prompt
-    from localemp.data.sources import load_dialogues
     from localemp.pipeline.pipeline import Pipeline
     from localemp.pipeline.preview import preview
 
     config = config_of(options)
-    dialogues = load_dialogues(config.data, split, config.instances)
+    dialogues = dialogues_of(config.data, config.columns, split, config.instances)
     ids = [dialogue.id for dialogue in dialogues]
     place = find_place(ids, range(len(ids)), index, name, "the data") or 0
     with Display() as display:

@@ -35,18 +35,24 @@ MOST_ROWS = 1000
 _SHIPPED = Path(__file__).with_name("plans")
 _FORM = "docs/experiments.md describes plans"
 _MODELS = 'name models at the top of the plan: models = ["llama"]'
-_SAME_DIALOGUES = "all rows answer the same dialogues: set it at the top of the plan, or instances in [defaults]"
+_SAME_DIALOGUES = (
+    "all rows answer the same dialogues: set it at the top of the plan, or instances and columns in [defaults]"
+)
 _ONE_ENGINE = "all rows of a model share one engine: set it in the model's table or in [defaults]"
 _ONE_BUDGET = "all rows have one budget: set it at the top of the plan"
 _TOP = {"model": _MODELS, "models": _MODELS, "budget": _ONE_BUDGET} | dict.fromkeys(
     ("data", "split", "limit", "sample"), _SAME_DIALOGUES
 )
 _NOT_OF_DEFAULTS = _TOP | {"name": "names belong to rows"}
-_NOT_OF_MODELS = _TOP | {"instances": _SAME_DIALOGUES, "strategy": "strategies belong to rows"}
+_NOT_OF_MODELS = _TOP | {
+    "instances": _SAME_DIALOGUES,
+    "columns": _SAME_DIALOGUES,
+    "strategy": "strategies belong to rows",
+}
 _NOT_OF_ROWS = (
     dict.fromkeys(("base_url", "engine_args", "concurrency", "batch", "service_tier", "script"), _ONE_ENGINE)
     | _TOP
-    | {"instances": _SAME_DIALOGUES}
+    | {"instances": _SAME_DIALOGUES, "columns": _SAME_DIALOGUES}
 )
 # Values of these may be names or paths; of the others, which are paths, see `_beside`.
 _NAMES_OR_PATHS = (

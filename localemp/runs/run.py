@@ -25,6 +25,7 @@ from localemp.runs.order import in_order
 from localemp.strategies.base import Response, Stage
 from localemp.utils.config_diff import former_settings, without_former_code
 from localemp.utils.files import is_file, is_folder
+from localemp.utils.plain_errors import in_words
 from localemp.utils.redaction import redact_settings, redact_text
 from localemp.utils.validation import Lenient
 
@@ -233,7 +234,8 @@ def thinking_tokens(stage: Mapping[str, Any]) -> int | None:
 
 def failure_record(name: str, error: Exception) -> dict[str, Any]:
     """Return a failure as a line, with secrets masked."""
-    record = {"type": type(error).__name__, "message": redact_text(str(error))}
+    message = in_words(error) if isinstance(error, OSError) else str(error)
+    record = {"type": type(error).__name__, "message": redact_text(message)}
     if isinstance(error, LocalempError) and error.hint:
         record["hint"] = redact_text(error.hint)
     return {"id": name, "error": record}
