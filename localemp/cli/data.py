@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.command import Group
-from localemp.cli.options import columns_option
+from localemp.cli.options import check_instances, columns_option
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME
 
@@ -83,6 +83,8 @@ def _count(path: str, columns: dict[str, str], wanted: tuple[str, ...], instance
     from localemp.data.splits import canonical_split
     from localemp.errors import OptionError
 
+    if instances != "clean":
+        check_instances(source_of(path, columns))
     reader, splits = find_source(source_of(path, columns)), tuple(map(canonical_split, wanted))
     if splits and reader.is_whole:
         raise OptionError(f"--split {wanted[0]}: {path} is one file, which is read whole", "leave --split out")

@@ -27,20 +27,6 @@ _HOW = {
 }
 
 
-def check_estimate_options(estimate: bool, as_json: bool, address: str | None) -> None:
-    """Check the options that go with `--estimate`.
-
-    Raises:
-        OptionError: `--json` without it, or `--ray` with it.
-    """
-    from localemp.errors import OptionError
-
-    if as_json and not estimate:
-        raise OptionError("--json is for --estimate", "add --estimate, or leave it out")
-    if estimate and address is not None:
-        raise OptionError("--estimate is for this machine, and --ray for a cluster", "leave one out")
-
-
 def show_estimate(estimate: "Estimate", as_json: bool) -> None:
     """Print an estimate, as a table or as JSON."""
     from localemp.utils.text import json_text

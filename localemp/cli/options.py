@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from localemp.cli.command import was_typed
 from localemp.cli.defaults import KEYS, DefaultableOption
 from localemp.cli.types import NAME, FilePath
 
 if TYPE_CHECKING:
     from localemp.data.conversations import Instances
+    from localemp.data.reader import Source
     from localemp.dialogue import Dialogue
     from localemp.pipeline.config import RunConfig
 
@@ -193,6 +195,11 @@ _CLUSTER = (
 )  # fmt: skip
 
 
+NEEDS = {"as_json": ("estimate",), "actors": ("address",)}
+EXCLUDES = {"show": ("estimate",), "address": ("estimate",)}
+"""What `generate` and `experiment` do nothing without, and beside; an estimate is for this machine."""
+
+
 def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for option in reversed(options):
@@ -246,7 +253,24 @@ def config_of(options: dict[str, Any]) -> "RunConfig":
     chosen = {name: value for name, value in options.items() if name in known}
     chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))
     chosen["sampling"] = parse_sampling(chosen.get("sampling", ()))
-    return RunConfig(**chosen)
+    config = RunConfig(**chosen)
+    if config.instances != "clean":
+        check_instances(config.source)
+    return config
+
+
+def check_instances(source: "Source") -> None:
+    """Check that `--instances`, if it was typed, means something for the data.
+
+    Raises:
+        DataError: The data is not there.
+        OptionError: It is no data with such instances.
+    """
+    from localemp.data.sources import find_source
+    from localemp.errors import OptionError
+
+    if was_typed(click.get_current_context(), "instances") and not find_source(source).has_instances:
+        raise OptionError(f"--instances is for EmpatheticDialogues, and {source} is other data", "leave it out")
 
 
 def dialogues_of(
@@ -262,6 +286,8 @@ def dialogues_of(
 
     source = source_of(data, columns)
     check_split(source, split)
+    if instances != "clean":
+        check_instances(source)
     return load_dialogues(source, split, instances, limit)
 
 

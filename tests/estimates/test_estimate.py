@@ -190,7 +190,10 @@ def test_the_command(localemp, tmp_path):
     shown = localemp("generate", "--model", "gpt-4o-mini", "--limit", 3, "--estimate")
     assert "in the batch tier" in shown.stdout
     assert not (tmp_path / "runs").exists()
-    for words, said in ((["--json"], "--json is for --estimate"), (["--estimate", "--ray", "local"], "leave one out")):
+    for words, said in (
+        (["--json"], "--json does nothing without --estimate"),
+        (["--estimate", "--ray", "local"], "leave one of them out"),
+    ):
         wrong = localemp("generate", *words)
         assert (wrong.returncode, said in wrong.stderr) == (2, True)
 
