@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
     from localemp.commands.report import ReportResult, report
+    from localemp.commands.retrieval import BuiltIndex, build_index
     from localemp.commands.run_list import RunList, list_runs
     from localemp.commands.score import ScoreResult, score
     from localemp.commands.verify import verify
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "build_index": "commands.retrieval",
+    "BuiltIndex": "commands.retrieval",
     "check_prompts": "commands.prompts",
     "compare": "commands.compare",
     "compare_all": "commands.compare_all",
@@ -95,6 +98,7 @@ _HOMES = {
 
 __all__ = [
     "EMOTIONS",
+    "BuiltIndex",
     "CompareAllResult",
     "CompareResult",
     "Completion",
@@ -122,6 +126,7 @@ __all__ = [
     "ScoreResult",
     "Strategy",
     "Verification",
+    "build_index",
     "check_prompts",
     "compare",
     "compare_all",
