@@ -23,10 +23,12 @@ TARGET = Path(__file__).parent / "profiles.md"
 
 _BEGIN = """# Profiles: every key, and every sampling parameter
 
-Made by `python docs/make_profiles.py` from the classes that validate profiles. [models.md](models.md) says which models there are.
+Made by `python docs/make_profiles.py` from the classes that validate profiles. [models.md](models.md) says which
+models there are.
 
-A profile is a TOML file: one of [models/](../models), or your own (`--model mine.toml`). `localemp models show mine.toml` reads it and
-shows what is set. A key that is unknown, of the wrong type, or without effect for this kind of model is an error that says so.
+A profile is a TOML file: one of [models/](../models), or your own (`--model mine.toml`). `localemp models show
+mine.toml` reads it and shows what is set. A key that is unknown, of the wrong type, or without effect for this kind
+of model is an error that says so.
 """
 
 _SAMPLING = """## `[sampling]`: sampling parameters
@@ -34,32 +36,41 @@ _SAMPLING = """## `[sampling]`: sampling parameters
 They have vLLM's names and meaning. The same ones can be set
 
 - in a profile, as the model's defaults: `[sampling]`;
-- for a run: `--sampling NAME=VALUE`, as often as you like (values are JSON, else texts), or `RunConfig(sampling={"top_k": 40})` in Python.
-  `--max-tokens`, `--temperature` and `--top-p` are short for three of them;
+- for a run: `--sampling NAME=VALUE`, as often as you like (values are JSON, else texts), or
+  `RunConfig(sampling={"top_k": 40})` in Python. `--max-tokens`, `--temperature` and `--top-p` are short for three
+  of them;
 - for all strategies of a server: the same options of `localemp serve`;
 - in a plan of experiments: `sampling = { top_k = 40 }` in a row, a model's table or `[defaults]`, and for a judge;
 - for one stage of a flow, all but the last four: `sampling = { top_k = 40 }` ([flows.md](flows.md)).
 
-What a run sets takes precedence over the profile's, parameter by parameter. A manifest has the parameters of all runs, and of the others
-those that are set.
+What a run sets takes precedence over the profile's, parameter by parameter. A manifest has the parameters of all
+runs, and of the others those that are set.
 
-    localemp generate --model llama --temperature 0.7 --sampling top_k=40 --sampling repetition_penalty=1.1 --out runs/warm
+    localemp generate --model llama --temperature 0.7 --sampling top_k=40 --sampling min_p=0.05 --out runs/warm
     localemp generate --model llama --sampling 'choice=["yes", "no"]' --out runs/yes-or-no
 
-`min_tokens`, `choice`, `regex`, `grammar` and `json_schema` hold the reply; other stages of a strategy are asked without them. `top_k`
-and `min_p` are errors at temperature 0, where nothing is drawn.
+`min_tokens`, `choice`, `regex`, `grammar` and `json_schema` hold the reply; other stages of a strategy are asked
+without them. `top_k` and `min_p` are errors at temperature 0, where nothing is drawn.
 """
 
 _WHO = """### Which engine takes what
 
-vLLM in this process takes all of them. A server is sent those that are set, by vLLM's names (`choice`, `regex` and `grammar` as
-`structured_outputs`, `json_schema` as `response_format`). What a service is known not to take is an error before anything is asked; what
-another one refuses is an error of the first request. Only a server that ignores a field without a word cannot be told from one that heeds it.
-`temperature`, `top_p`, `seed` and `stop` that a server refuses when it is asked are left out: that is logged, and noted in each reply's line.
-An engine of a plug-in takes what it is registered with ([extending.md](extending.md)).
+vLLM in this process takes all of them. A server is sent those that are set, by vLLM's names (`choice`, `regex` and
+`grammar` as `structured_outputs`, `json_schema` as `response_format`). What a service is known not to take is an
+error before anything is asked; what another one refuses is an error of the first request. Only a server that
+ignores a field without a word cannot be told from one that heeds it. `temperature`, `top_p`, `seed` and `stop` that
+a server refuses when it is asked are left out: that is logged, and noted in each reply's line. An engine of a
+plug-in takes what it is registered with ([extending.md](extending.md)).
 
 | server | takes of the others |
 |---|---|"""
+
+_REQUEST = """## `[request]`: further fields of requests
+
+What a hosted model is sent besides messages and sampling, such as `reasoning_effort`, by the service's own names,
+whatever they are. A model that runs here is sent no requests, so there it is an error. So is a sampling parameter, which
+belongs in `[sampling]`, where a manifest records it and an option can change it.
+"""
 
 _NOT_AMONG = """### What is not among them
 
@@ -83,10 +94,7 @@ def reference() -> str:
     parts += [f"| `{name}` | {instead} |" for name, instead in ELSEWHERE.items()]
     parts += [
         "",
-        "## `[request]`: further fields of requests\n",
-        "What a hosted model is sent besides messages and sampling, such as `reasoning_effort`, by the service's own names and whatever they",
-        "are. A model that runs here is sent no requests, so there it is an error. So is a sampling parameter, which belongs in `[sampling]`,",
-        "where a manifest records it and an option can change it.\n",
+        _REQUEST,
     ]
     for name, title, model in _TABLES:
         parts += [f"## `[{name}]`\n", f"{title}.\n", *_rows(model), ""]
