@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
     from localemp.commands.report import ReportResult, report
+    from localemp.commands.run_list import RunList, list_runs
     from localemp.commands.score import ScoreResult, score
     from localemp.commands.verify import verify
     from localemp.data.sources import load_dialogues
@@ -56,6 +57,7 @@ _HOMES = {
     "generate": "commands.generate",
     "generate_async": "commands.generate",
     "GenerateResult": "commands.generate",
+    "list_runs": "commands.run_list",
     "load_dialogues": "data.sources",
     "load_profile": "models.profiles",
     "load_template": "prompting.template",
@@ -74,6 +76,7 @@ _HOMES = {
     "Response": "strategies.base",
     "Run": "runs.run",
     "RunConfig": "pipeline.config",
+    "RunList": "commands.run_list",
     "Sampling": "sampling",
     "score": "commands.score",
     "ScoreResult": "commands.score",
@@ -104,6 +107,7 @@ __all__ = [
     "Response",
     "Run",
     "RunConfig",
+    "RunList",
     "Sampling",
     "ScoreResult",
     "Strategy",
@@ -118,6 +122,7 @@ __all__ = [
     "generate",
     "generate_async",
     "list_prompts",
+    "list_runs",
     "load_dialogues",
     "load_profile",
     "load_template",

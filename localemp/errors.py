@@ -26,6 +26,9 @@ import difflib
 from collections.abc import Iterable
 from decimal import Decimal
 
+_LONGEST_LIST = 320  # characters: four lines of a terminal
+_CLOSEST = 5
+
 
 class LocalempError(Exception):
     """Base class of all exceptions that localemp raises.
@@ -54,8 +57,36 @@ class LocalempError(Exception):
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that an unknown one is probably meant to be, in whatever case; None if none is near."""
+    return next(iter(_near(name, known, 1)), None)
+
+
+def _near(name: str, known: Iterable[str], most: int, cutoff: float = 0.65) -> list[str]:
+    """Return the known names that are spelt most like a name, the nearest first."""
     spelt = {each.casefold(): each for each in known}
-    return next((spelt[near] for near in difflib.get_close_matches(name[:100].casefold(), spelt, 1, cutoff=0.65)), None)
+    return [spelt[near] for near in difflib.get_close_matches(name[:100].casefold(), spelt, most, cutoff)]
+
+
+def suggestion(name: str, known: Iterable[str], all_in: str = "") -> str:
+    """Return the hint for an unknown name: the known one that is probably meant, and those that exist.
+
+    A long list is not read, and buries the one name that was meant: of many names only the closest are told.
+
+    Args:
+        name: The unknown name.
+        known: The names that exist.
+        all_in: What lists all of them, such as a command.
+    """
+    names = list(known)
+    near = _near(name, names, _CLOSEST)
+    if not names:
+        return "none exists yet"
+    if len(whole := ", ".join(names)) <= _LONGEST_LIST:
+        listed = f"known: {whole}"
+    else:
+        others = near[1:] if near else _near(name, names, _CLOSEST, cutoff=0)
+        listed = f"{all_in} lists all {len(names)}" if all_in else f"{len(names)} are known"
+        listed = f"close to it: {', '.join(others)}; {listed}" if others else listed
+    return f"did you mean {near[0]!r}? {listed}" if near else listed
 
 
 class UnknownNameError(LocalempError):
@@ -69,16 +100,17 @@ class UnknownNameError(LocalempError):
     Args:
         hint: What else to do.
         why: Why the name is missing, if that is known.
+        all_in: What lists all known names, such as a command, for a list that is too long to be shown.
     """
 
     exit_code = 2
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", why: str = "") -> None:
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], hint: str = "", why: str = "", all_in: str = ""
+    ) -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
-        listed = f"known: {', '.join(self.known)}" if self.known else "none exists yet"
-        if near := nearest(name, self.known):
-            listed = f"did you mean {near!r}? {listed}"
-        super().__init__(f"unknown {kind} {name!r}{why and ': '}{why}", f"{listed}. {hint}" if hint else listed)
+        told = suggestion(name, self.known, all_in)
+        super().__init__(f"unknown {kind} {name!r}{why and ': '}{why}", f"{told}. {hint}" if hint else told)
 
 
 class OptionError(LocalempError):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.command import Group
 from localemp.cli.tables import show_table
 from localemp.cli.types import PATH
 from localemp.utils.formatting import count
@@ -21,7 +22,7 @@ _base_url = click.option(
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=Group)
 def batches() -> None:
     """Show or cancel what a service's Batch API does for a run (`generate --batch`)."""
 

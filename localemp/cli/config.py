@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from localemp.cli.defaults import KEYS, VARIABLES, as_typed, checked_key, find_defaults, shown
-from localemp.cli.options import defaultable_options, parse_engine_args
+from localemp.cli.options import defaultable_options, parse_engine_args, parse_sampling
 from localemp.utils.text import for_terminal
 from localemp.utils.user_config import Value, config_path, read_config, write_value
 
@@ -132,7 +132,8 @@ def _check(key: str, name: str, value: Any) -> None:
     from localemp.strategies.registry import parse_strategy
 
     if name in {field.name for field in fields(RunConfig)}:
-        told: Any = {name: parse_engine_args(value) if name == "engine_args" else value}
+        pairs: dict[str, Callable[[Any], Any]] = {"engine_args": parse_engine_args, "sampling": parse_sampling}
+        told: Any = {name: pairs[name](value) if name in pairs else value}
         RunConfig(**told)
     if key == "model" and "base-url" not in find_defaults(read_config()):  # a server has models of its own
         load_profile(value, "chat")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.command import Group
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _MOST_STRATEGIES = 12
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Count dialogues, and fetch EmpatheticDialogues."""
 

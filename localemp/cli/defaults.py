@@ -20,7 +20,7 @@ VARIABLES = {"model": "LOCALEMP_MODEL"}
 """Environment variables by key."""
 
 KEYS = ("model", "base-url", "strategy", "variant", "data", "split", "instances", "max-tokens", "temperature",
-        "top-p", "seed", "concurrency", "engine-arg")  # fmt: skip
+        "top-p", "sampling", "seed", "concurrency", "engine-arg")  # fmt: skip
 """The options that can have a default of the user's, in the order in which they are listed."""
 
 _META, _USED = "localemp.defaults", "localemp.defaults.used"

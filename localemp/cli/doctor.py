@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.tables import show_table
 
 if TYPE_CHECKING:
     from localemp.utils.plugins import Plugin
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
     """Check this machine: GPU, memory, versions, weights, keys and plug-ins, and what is missing."""

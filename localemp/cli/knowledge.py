@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.command import Group
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import data_options
+from localemp.cli.options import data_options, verify_option
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, FilePath
 from localemp.utils.formatting import count, share
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 256
 
 
-@click.group()
+@click.group(cls=Group)
 def knowledge() -> None:
     """Infer causes and effects with COMET, for a text or a whole data set."""
 
@@ -53,6 +54,7 @@ _device = click.option("--device", help="torch device; by default a GPU if avail
 @_keep
 @_device
 @_variant
+@verify_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each text.")
 def infer(
     texts: tuple[str, ...],
@@ -97,6 +99,7 @@ def infer(
 @_keep
 @_device
 @_variant
+@verify_option
 @click.option("--out", required=True, type=FilePath(dir_okay=False), help="Output file, such as K.jsonl.")
 def build(
     data: str,

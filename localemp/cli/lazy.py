@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from localemp.cli.command import Group
 from localemp.errors import UnknownNameError
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that imports a command when it is asked for.
 
     Args:

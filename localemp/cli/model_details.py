@@ -26,7 +26,10 @@ def details(profile: "Profile") -> dict[str, Any]:
     from localemp.utils.redaction import redact_settings
 
     told = redact_settings(profile.model_dump(mode="json"))
-    if profile.kind != "chat":
+    if profile.kind == "chat":
+        sampling = profile.default_sampling.describe()
+        told["sampling"] = {key: value for key, value in sampling.items() if key != "seed"}
+    else:
         told = {key: value for key, value in told.items() if key not in _CHAT_ONLY}
     place = None if profile.hosted else find(profile)
     here = None if place is None else {"folder": str(place.folder), "source": place.source, "bytes": place.bytes}

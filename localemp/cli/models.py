@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.command import Group
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, PATH
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from localemp.metrics.epitome.training import Trained
 
 
-@click.group()
+@click.group(cls=Group)
 def models() -> None:
     """List, show and fetch models, and fit the one that EPITOME needs."""
 

@@ -1,5 +1,6 @@
 """Options that commands share (model, strategy, data), and the `RunConfig` built from them."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,6 +56,13 @@ _SAMPLING = (
         help="Longest thinking before a reply, in tokens besides --max-tokens; by default the profile's.",
     ),
     _defaultable("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Nucleus sampling."),
+    _defaultable(
+        "--sampling",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Any sampling parameter, such as repetition_penalty=1.1 or top_k=40; may be repeated. "
+        "docs/profiles.md lists them.",
+    ),
     _defaultable("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
 )
 
@@ -63,8 +71,26 @@ _DETERMINISTIC = click.option(
     help="Make replies independent of batches: by batch-invariant kernels, or one request at a time. Slow.",
 )  # fmt: skip
 
+
+def _set_verify(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    """Let this command, and the processes that it starts, believe no stamp of a file of weights."""
+    if not value:
+        return
+    from localemp.models.stamps import VERIFY_VARIABLE
+
+    before = os.environ.get(VERIFY_VARIABLE, "")
+    os.environ[VERIFY_VARIABLE] = "1"
+    ctx.call_on_close(lambda: os.environ.update({VERIFY_VARIABLE: before}))
+
+
+verify_option = click.option(
+    "--verify", is_flag=True, expose_value=False, callback=_set_verify,
+    help="Hash all files of weights again, also those that have not changed since they were hashed.",
+)  # fmt: skip
+
 _ENGINE = (
     _ADAPTER,
+    verify_option,
     _defaultable("--engine-arg", "engine_args", multiple=True, metavar="NAME=VALUE",
                  help="Engine argument for vLLM, such as tensor_parallel_size=2; may be repeated."),
     _defaultable(
@@ -157,7 +183,7 @@ hosted_options = _with((_BATCH, *_HOSTED))
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
-serve_options = _with((_NAME, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
+serve_options = _with((_NAME, verify_option, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
 row_options = _with((*_ENGINES, _BATCH, *_PROMPTS, _THINKING, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))
@@ -190,14 +216,25 @@ def config_of(options: dict[str, Any]) -> "RunConfig":
     known = {*(field.name for field in fields(RunConfig)), *(option.name for option in part_options())}
     chosen = {name: value for name, value in options.items() if name in known}
     chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))
+    chosen["sampling"] = parse_sampling(chosen.get("sampling", ()))
     return RunConfig(**chosen)
 
 
 def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Parse `name=value` engine arguments; values are JSON if valid, else strings.
+    """Parse the engine arguments of the command line; see `parse_pairs`."""
+    return parse_pairs("--engine-arg", pairs, "tensor_parallel_size=2")
+
+
+def parse_sampling(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Parse the sampling parameters of the command line; see `parse_pairs`."""
+    return parse_pairs("--sampling", pairs, "top_k=40")
+
+
+def parse_pairs(option: str, pairs: tuple[str, ...], example: str) -> dict[str, Any]:
+    """Parse the values `NAME=VALUE` of an option; they are JSON if valid, else texts.
 
     Raises:
-        OptionError: An argument has no "=".
+        OptionError: A value has no "=", or two have one name.
     """
     from localemp.errors import OptionError
     from localemp.utils.json_reader import JSONError, parse_json
@@ -206,9 +243,12 @@ def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise OptionError(f"--engine-arg {pair!r} is not NAME=VALUE", "use the form tensor_parallel_size=2")
+            raise OptionError(f"{option} {pair!r} is not NAME=VALUE", f"use the form {example}")
+        name = name.replace("-", "_")
+        if name in options:
+            raise OptionError(f"{option} {name} is given twice", "give it once")
         try:
-            options[name.replace("-", "_")] = parse_json(value, storable=True)
+            options[name] = parse_json(value, storable=True)
         except JSONError:
-            options[name.replace("-", "_")] = {"True": True, "False": False}.get(value, value)
+            options[name] = {"True": True, "False": False}.get(value, value)
     return options

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from localemp.cli.command import Group
 from localemp.cli.options import config_of, data_options, model_options, strategy_options
 from localemp.cli.registered import StrategyCommand
 from localemp.cli.tables import show_table
@@ -14,7 +15,7 @@ from localemp.cli.types import NAME, PATH
 from localemp.utils.text import for_terminal, json_text, one_line
 
 
-@click.group()
+@click.group(cls=Group)
 def prompts() -> None:
     """Show the exact prompts, without calling the model; print and check files of prompts."""
 

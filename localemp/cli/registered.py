@@ -1,19 +1,24 @@
 """Options that registered parts and metrics declare, as options of commands."""
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
+from click.core import ParameterSource
 
+from localemp.cli.command import Command
 from localemp.cli.types import NAME, PATH
 from localemp.errors import OptionError
 from localemp.utils.option import Option
 
+_WITH_SHOTS = re.compile(r":\d+$")  # as benchmarks name strategies: few-shot:3
 
-class RegisteredOptions(click.Command):
+
+class RegisteredOptions(Command):
     """A command that has the options of whatever is registered when it runs.
 
     Args:
@@ -46,6 +51,15 @@ class StrategyCommand(RegisteredOptions):
 
         return [option for option in part_options() if self.of_data or not option.of_data]
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, unless an option was typed that its strategy does not have."""
+        from localemp.strategies.registry import check_heeded
+
+        typed = [name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT]
+        if strategies := _strategies(ctx.params):
+            check_heeded(typed, strategies)
+        return super().invoke(ctx)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options, then the parts that strategies are made of."""
         from localemp.strategies.registry import parts
@@ -53,6 +67,13 @@ class StrategyCommand(RegisteredOptions):
         super().format_options(ctx, formatter)
         with formatter.section("Strategies (parts joined by +)"):
             formatter.write_dl([(name, part.about) for name, part in parts().items()])
+
+
+def _strategies(params: Mapping[str, Any]) -> list[str]:
+    """Return the strategies that a command was asked for; none if it has others by itself."""
+    if several := params.get("strategies"):
+        return [_WITH_SHOTS.sub("", name.strip()) for name in several.split(",") if name.strip()]
+    return [one] if (one := params.get("strategy")) else []
 
 
 def with_registered(

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.tables import echo_written, print_tables, published_option, table_options
 from localemp.cli.types import PATH
 
 _OUT = PATH
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
 @click.option("--html", type=_OUT, help="Write one self-contained page: tables, figures, case study.")
 @table_options

@@ -1,56 +1,25 @@
-"""`localemp runs`: lists runs, shows their replies and stages, and verifies them (`verify.py`)."""
+"""`localemp runs`: lists runs (`run_list.py`), shows their replies and stages, and verifies them (`verify.py`)."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from localemp.cli.tables import show_table
+from localemp.cli.command import Group
+from localemp.cli.run_list import list_
 from localemp.cli.types import PATH
 from localemp.cli.verify import verify
 from localemp.utils.formatting import known, of_which_thinking
 from localemp.utils.text import for_terminal, json_text
 
 
-@click.group()
+@click.group(cls=Group)
 def runs() -> None:
     """List runs, show their replies and stages, and verify that they can be repeated."""
 
 
+runs.add_command(list_)
 runs.add_command(verify)
-
-
-@runs.command(name="list")
-@click.argument("parent", type=PATH, default="runs")
-def list_(parent: Path) -> None:
-    """List the runs in a folder (`runs` by default)."""
-    from rich.table import Column, Table
-
-    from localemp.cli.replies import plain
-    from localemp.errors import OptionError, RunError
-    from localemp.runs.run import count_lines, list_runs, model_name, read_manifest
-    from localemp.utils.files import is_folder
-
-    if not is_folder(parent) and parent != Path("runs"):
-        raise OptionError(f"{parent} is not a folder", "give the folder with the runs")
-    table = Table(Column("Run", overflow="fold"), "Model", "Strategy", "Replies", "Failed", "Started")
-    damaged = []
-    for folder in list_runs(parent):
-        try:
-            manifest, (answered, failed) = read_manifest(folder), count_lines(folder)
-        except RunError as error:
-            damaged.append(error.message)
-            table.add_row(plain(str(folder)), "damaged", "", "", "", "")
-            continue
-        settings = manifest["settings"]
-        row = (model_name(settings), settings.get("strategy", ""), answered, failed, manifest["created"][:10])
-        table.add_row(plain(str(folder)), *(plain(str(cell)) for cell in row))
-    if not table.rows:
-        click.echo(f"no runs in {parent}; create one with `localemp generate`")
-        return
-    show_table(table)
-    for message in damaged:
-        click.echo(f"warning: {message}", err=True)
 
 
 @runs.command()

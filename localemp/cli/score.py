@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import hosted_options
+from localemp.cli.options import hosted_options, verify_option
 from localemp.cli.registered import RegisteredOptions
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, PATH
@@ -77,6 +77,7 @@ def _options() -> "tuple[Option, ...]":
               "sessions included.")  # fmt: skip
 @click.option("--base-url", help="With --judge: the OpenAI-compatible server that has it.")
 @hosted_options
+@verify_option
 @click.option("--script", type=_FILE, hidden=True, help="With --judge: answer from a file, for tests and dry runs.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")
 @click.option(

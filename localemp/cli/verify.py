@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.bench.options import number_list
+from localemp.cli.command import Command
 from localemp.cli.types import NAME, PATH, FilePath
 from localemp.utils.formatting import count
 from localemp.utils.text import for_terminal, json_text
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from localemp.runs.verified import FailedCall, Parting, Verification
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", type=PATH)
 @click.option("--sample", type=click.IntRange(min=1), default=50, show_default=True, help="Replies to ask for again.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the sample, and of the order of requests.")

@@ -9,7 +9,7 @@ from localemp.data.reader import Reader, is_there
 from localemp.data.readers import readers
 from localemp.data.splits import canonical_split
 from localemp.dialogue import Dialogue
-from localemp.errors import DataError, OptionError, UnknownNameError
+from localemp.errors import DataError, OptionError, UnknownNameError, nearest
 from localemp.utils.paths import at_home
 from localemp.utils.plugins import why_missing
 
@@ -27,6 +27,8 @@ def find_source(source: str) -> Reader:
     names = [name for reader in known for name in reader.names]
     endings = dict.fromkeys(ending for reader in reversed(known) for ending in reader.endings)
     hint = f"give a path or one of: {', '.join(names)}"
+    if near := nearest(source, names):
+        hint = f"did you mean {near!r}? {hint}"
     if not is_there(at_home(source)):
         why = why_missing("data reader", source)
         raise DataError(source, why or "no such readable file, folder or named source", hint)

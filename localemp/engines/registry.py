@@ -123,6 +123,7 @@ class EngineEntry:
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
         scores: Whether it has `Engine.score`.
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`.
+        check_args: Checks engine arguments at once, without starting or importing the engine; raises what is wrong.
     """
 
     make: Callable[[EngineContext], Engine]
@@ -131,6 +132,7 @@ class EngineEntry:
     adapters: bool = False
     scores: bool = False
     gives_choices: Callable[[EngineContext], bool] = lambda _: False
+    check_args: Callable[[Mapping[str, Any]], None] = lambda _: None
 
 
 ENGINES: dict[str, EngineEntry] = {}
@@ -145,6 +147,7 @@ def register_engine(
     adapters: bool = False,
     scores: bool = False,
     gives_choices: Callable[[EngineContext], bool] = lambda _: False,
+    check_args: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
 
@@ -159,11 +162,12 @@ def register_engine(
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
         scores: Whether it has `Engine.score`.
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`; judges ask for them then.
+        check_args: Checks engine arguments at once, without starting or importing the engine; raises what is wrong.
 
     Raises:
         OptionError: The name is taken.
     """
-    _add(name, EngineEntry(make, settings, deterministic, adapters, scores, gives_choices))
+    _add(name, EngineEntry(make, settings, deterministic, adapters, scores, gives_choices, check_args))
 
 
 def _add(name: str, entry: EngineEntry) -> None:
@@ -226,13 +230,23 @@ def _vllm_settings(context: EngineContext) -> Mapping[str, Any]:
     }
 
 
+def _check_vllm_args(engine_args: Mapping[str, Any]) -> None:
+    from localemp.engines.vllm.arguments import check_engine_args
+
+    check_engine_args(engine_args)
+
+
+def _check_no_args(engine_args: Mapping[str, Any]) -> None:
+    if engine_args:
+        raise OptionError("--engine-arg applies only to vLLM in this process, not to a server", "leave it out")
+
+
 def _openai(context: EngineContext) -> Engine:
     from localemp.engines.openai.engine import OpenAIEngine
     from localemp.models.profiles import is_of_openai
 
     profile = context.profile
-    if context.engine_args:
-        raise OptionError("--engine-arg applies only to vLLM in this process, not to a server")
+    _check_no_args(context.engine_args)
     model = profile.model or profile.name
     base_url = profile.base_url if context.base_url is None else context.base_url
     options: dict[str, Any] = {
@@ -291,9 +305,22 @@ def _scripted(context: EngineContext) -> "ScriptedEngine":
 
 
 register_engine(
-    "vllm", _vllm, _vllm_settings, deterministic=True, adapters=True, scores=True, gives_choices=lambda _: True
+    "vllm",
+    _vllm,
+    _vllm_settings,
+    deterministic=True,
+    adapters=True,
+    scores=True,
+    gives_choices=lambda _: True,
+    check_args=_check_vllm_args,
 )
-register_engine("openai", _openai, _openai_settings, gives_choices=lambda context: context.profile.api == "chat")
+register_engine(
+    "openai",
+    _openai,
+    _openai_settings,
+    gives_choices=lambda context: context.profile.api == "chat",
+    check_args=_check_no_args,
+)
 register_engine(
     "scripted",
     _scripted,

@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from localemp.engines.registry import argument_that_names_code
-from localemp.errors import LocalempError, PlanError, nearest
+from localemp.errors import LocalempError, PlanError, suggestion
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.strategies.registry import parse_strategy, part_options, strategy_options
 from localemp.utils.option import Option
@@ -111,10 +111,8 @@ def check_key(key: str, known: Iterable[str], where: str) -> None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the name that is nearest to an unknown one, or with all that exist."""
-    names = list(known)
-    near = nearest(name, names)
-    return f"did you mean {near!r}?" if near else one_line(f"known: {', '.join(names)}", 1000)
+    """Return the hint for an unknown name, on one line."""
+    return one_line(suggestion(name, known, "docs/experiments.md"), 1000)
 
 
 def check_value(name: str, value: Any, kind: Any, where: str) -> Any:

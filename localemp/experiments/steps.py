@@ -31,7 +31,7 @@ Whole = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**63 - 1)]
 _OF_JUDGES = (
     "base_url", "engine_args", "concurrency", "batch", "service_tier", "reasoning_effort", "verbosity", "script",
-    "seed", "max_tokens", "temperature", "top_p", "thinking", "thinking_budget",
+    "seed", "max_tokens", "temperature", "top_p", "sampling", "thinking", "thinking_budget",
 )  # fmt: skip
 
 

@@ -33,6 +33,17 @@ PERPLEXITY = ("PPL", "BPB")
 EPITOME = ("ER", "IP", "EX", "diff-ER", "diff-IP", "diff-EX")
 CHOICE = "P(choice)"
 
+# What papers call a metric, and what our tables call it.
+_ALSO_CALLED = {
+    "bleu": "B-2 and B-4",
+    "bertscore": "P_BERT, R_BERT and F_BERT",
+    "accuracy": "Acc",
+    "distinct": "Dist-1 and Dist-2",
+    "perplexity": "PPL",
+    "rouge": "ROUGE-L",
+    "epitome": "ER, IP and EX",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class MetricContext:
@@ -154,7 +165,7 @@ def metric(name: str, context: MetricContext | None = None) -> Metric:
     """
     known = metric_entries()
     if name not in known:
-        raise UnknownNameError("metric", name, known, why=why_missing("metric", name))
+        raise UnknownNameError("metric", name, known, why=why_missing("metric", name), all_in="docs/metrics.md")
     return known[name].make(context or MetricContext())
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from localemp.errors import OptionError, WeightsError
 from localemp.models.adapters import Adapter
-from localemp.models.checksums import sha256_file
 from localemp.models.data_only import read_settings
 from localemp.models.peft import WEIGHTS, LoraModule
 from localemp.models.profiles import MergedSource, Profile, base_profile
 from localemp.models.safetensors_header import read_header
+from localemp.models.stamps import sha256_of
 from localemp.utils.text import one_line
 
 _IN_A_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer)\.(\d+)\.(.+)")
@@ -65,7 +65,7 @@ def check_not_merged(adapter: Adapter, profile: Profile) -> None:
         OptionError: It has been.
     """
     merged = profile.merged
-    if merged and sha256_file(adapter.folder / WEIGHTS) == (merged.sha256 or sha256_file(merged.adapter / WEIGHTS)):
+    if merged and sha256_of(adapter.folder / WEIGHTS) == (merged.sha256 or sha256_of(merged.adapter / WEIGHTS)):
         raise OptionError(
             f"--adapter {one_line(adapter.reference, 200)}: it is merged into {profile.name} already",
             f"omit it; or name the model without it: --model {merged.base}",

@@ -5,14 +5,16 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from localemp.errors import WeightsError
 from localemp.models.data_only import is_inside, read_settings
+from localemp.models.stamps import hash_and_stamp, known_sha256
 from localemp.utils.files import is_disk_full, is_read_only, write_json
 from localemp.utils.formatting import size
 from localemp.utils.json_reader import JSONError, load_json
@@ -22,6 +24,7 @@ MANIFEST = "weights.json"
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _HUB_HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_AT_ONCE = 100 * 10**6  # bytes that are hashed in an instant, without a word
 _ELSEWHERE = "set LOCALEMP_CACHE (packages) or HF_HOME (the hub) to a folder on another disk"
 
 
@@ -38,7 +41,7 @@ def files_of(folder: Path) -> list[str]:
 
 
 def sha256_files(folder: Path, names: list[str], on_progress: OnProgress = silent) -> dict[str, str]:
-    """Return the SHA-256 of each file, computed in parallel (hashing releases the GIL).
+    """Return the SHA-256 of each file: large ones are hashed once, in parallel (hashing releases the GIL).
 
     Raises:
         WeightsError: A file cannot be read.
@@ -48,16 +51,26 @@ def sha256_files(folder: Path, names: list[str], on_progress: OnProgress = silen
 
 
 def _sha256_files(folder: Path, names: list[str], on_progress: OnProgress) -> dict[str, str]:
-    sizes = {name: (folder / name).stat().st_size for name in names}
-    total, done = sum(sizes.values()), 0
-    hashes: dict[str, str] = {}
-    on_progress(Progress("checking weights", 0, total, "bytes"))
+    known = {name: known_sha256(folder / name) for name in names}
+    unknown = [name for name, digest in known.items() if digest is None]
+    total = sum((folder / name).stat().st_size for name in unknown)
+    report = _reporter(f"checking {folder.name}", total, on_progress if total > _AT_ONCE else silent)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for name, digest in zip(names, pool.map(lambda name: sha256_file(folder / name), names), strict=True):
-            hashes[name] = digest
-            done += sizes[name]
-            on_progress(Progress("checking weights", done, total, "bytes"))
-    return hashes
+        hashed = dict(zip(unknown, pool.map(lambda name: hash_and_stamp(folder / name, report), unknown), strict=True))
+    return {name: digest or hashed[name] for name, digest in known.items()}
+
+
+def _reporter(task: str, total: int, on_progress: OnProgress) -> Callable[[int], None]:
+    """Return a function that several threads tell of bytes that they have hashed."""
+    done, lock = 0, Lock()
+
+    def report(bytes_more: int) -> None:
+        nonlocal done
+        with lock:
+            done += bytes_more
+            on_progress(Progress(task, done, total, "bytes"))
+
+    return report
 
 
 def digest_of(hashes: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ from pydantic import (
 from localemp.errors import LocalempError, OptionError, ProfileError, UnknownNameError
 from localemp.models.atomic import ATOMIC_2020
 from localemp.models.price import Price
+from localemp.models.sampling import SamplingSettings
 from localemp.models.takes import Takes
 from localemp.models.thinking import Thinking
 from localemp.sampling import Sampling
@@ -107,16 +108,6 @@ class MergedSource(_Table):
     sha256: _SHA256 | None = None
 
 
-class SamplingDefaults(_Table):
-    """A model's default sampling parameters."""
-
-    max_tokens: _Tokens = 128
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    stop: tuple[str, ...] = ()
-    repetition_penalty: Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)] = 1.0
-
-
 class Profile(_Table):
     """A model: the source of its weights or its server, and how to prompt it.
 
@@ -169,7 +160,7 @@ class Profile(_Table):
     chat_template_kwargs: _Sent = Field(default_factory=dict)
     thinking: Thinking | None = None
     request: _Sent = Field(default_factory=dict)
-    sampling: SamplingDefaults = SamplingDefaults()
+    sampling: SamplingSettings = SamplingSettings()
     licence: str | None = None
     setup: Annotated[tuple[str, ...], Field(validation_alias=AliasChoices("setup", "first_steps"))] = ()
     price: Price | None = None
@@ -190,7 +181,7 @@ class Profile(_Table):
     @property
     def default_sampling(self) -> Sampling:
         """The default sampling parameters for engines."""
-        return Sampling(**self.sampling.model_dump())
+        return self.sampling.over(Sampling())
 
     def is_off_on(self, day: date) -> bool:
         """Whether the provider has shut the model down by a day, as far as it announced that."""
@@ -304,7 +295,7 @@ def _load(name: str, kind: Kind | None, is_base: bool = False) -> Profile:
     else:
         known = [found.name for found in list_profiles() if kind in (None, found.kind)]
         hint = "It may also be a Hugging Face id (org/name), a folder of weights, or a path to a .toml profile"
-        raise UnknownNameError("model", name, known, hint)
+        raise UnknownNameError("model", name, known, hint, all_in="`localemp models list`")
     profile._given_as = name
     if kind not in (None, profile.kind):
         known = [found.name for found in list_profiles() if found.kind == kind]
@@ -405,7 +396,7 @@ def _place_merged(merged: dict[str, Any], folder: Path) -> None:
 def _with_base(settings: dict[str, Any], merged: MergedSource) -> dict[str, Any]:
     """Return a profile's settings with those that it has from its base's."""
     base = base_profile(merged)
-    sampling = base.sampling.model_dump(exclude_unset=True) | settings.get("sampling", {})
+    sampling = base.sampling.model_dump(exclude_none=True) | settings.get("sampling", {})
     return {name: getattr(base, name) for name in _INHERITED} | settings | {"sampling": sampling}
 
 

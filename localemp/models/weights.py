@@ -3,7 +3,8 @@
     a given path  >  localemp's cache, the Hugging Face cache  >  the Hugging Face hub  >  a package index
 
 Merged weights are made here of those of a base, found in the same way, and of an adapter (`merged.py`).
-Cached files are verified by SHA-256 every time: against the profile, the manifest in the cache, or the hub's hashes.
+Cached files are verified by SHA-256: against the profile, the manifest in the cache, or the hub's hashes. Large files
+are hashed once, and again when they have changed (`stamps.py`); `pull` hashes all of them.
 Fetched weights appear under their final name only when they are complete.
 """
 
@@ -31,6 +32,7 @@ from localemp.models.checksums import (
     write_manifest,
 )
 from localemp.models.profiles import HubSource, Profile, base_profile
+from localemp.models.stamps import hash_all
 from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir, resource
 from localemp.utils.progress import OnProgress, bytes_in, silent
@@ -111,7 +113,7 @@ def resolve(
 def pull(
     profile: Profile, on_progress: OnProgress = silent, *, force: bool = False, option: str = "--model"
 ) -> Weights:
-    """Fetch a model's weights: missing files, and damaged ones again.
+    """Fetch a model's weights: missing files, and damaged ones again. All files are hashed, also those with a stamp.
 
     Args:
         profile: The model.
@@ -126,6 +128,11 @@ def pull(
     """
     if profile.hosted:
         raise OptionError(f"{profile.name} runs on a server; there are no weights to fetch")
+    with hash_all():
+        return _pull(profile, on_progress, force, option)
+
+
+def _pull(profile: Profile, on_progress: OnProgress, force: bool, option: str) -> Weights:
     if profile.path is not None:
         return _from_path(profile.path, on_progress)
     # Before taking the lock: valid weights can be used from a read-only cache.

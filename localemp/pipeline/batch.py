@@ -133,10 +133,11 @@ class Batch:
         return f"{share(done, len(self.chosen), 'reply', 'replies')} saved to {self.folder}"
 
     def session(self, engine: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the session for the manifest: number of dialogues, command, versions, machine, engine."""
+        """Return the session for the manifest: dialogues, command, versions, machine, engine."""
         return {
             "command": shown_command(),
             "dialogues": len(self.chosen),
+            "data": self.pipeline.config.data,
             "versions": versions(),
             "machine": machine(),
             **engine,

@@ -11,6 +11,7 @@ from localemp.commonsense.selection import Keep
 from localemp.data.conversations import Instances
 from localemp.errors import OptionError, UnknownNameError
 from localemp.models.adapters import split_spec
+from localemp.models.sampling import SamplingSettings
 from localemp.models.thinking_mode import OnOff
 from localemp.prompting.render import Layout
 from localemp.strategies.registry import part_options
@@ -46,6 +47,7 @@ class RunSettings(TypedDict, total=False):
     max_tokens: int | None
     temperature: float | None
     top_p: float | None
+    sampling: Mapping[str, Any]
     base_url: str | None
     concurrency: int | None
     engine_args: Mapping[str, Any]
@@ -83,6 +85,8 @@ class RunConfig:
         thinking: "on" or "off" for a model that can do both; None for the profile's default.
         thinking_budget: The most tokens of thinking before a reply, on top of `max_tokens`; None for the profile's.
         max_tokens, temperature, top_p: Sampling parameters of replies; None for the profile's defaults.
+        sampling: All of them by name, and further ones, in place of the profile's: `{"top_k": 40}`. docs/profiles.md
+            lists them. Those that have a setting of their own, above, are moved to it.
         base_url: An OpenAI-compatible server to use instead of vLLM in this process.
         concurrency: Dialogues in flight at once; None for the engine's default.
         engine_args: vLLM's engine arguments.
@@ -113,6 +117,7 @@ class RunConfig:
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     base_url: str | None = None
     concurrency: int | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
@@ -149,6 +154,7 @@ class RunConfig:
         ):
             if (value := getattr(self, name)) is not None and value not in get_args(kind):
                 raise UnknownNameError(name, str(value), get_args(kind))
+        self._read_sampling()
         for name in ("temperature", "top_p"):
             if not math.isfinite(getattr(self, name) or 0):
                 raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)} is not a valid number")
@@ -169,8 +175,28 @@ class RunConfig:
             raise OptionError(
                 f"--batch is a tier of its own, and --service-tier {self.service_tier} another", "omit one"
             )
+        _ = self.chosen_sampling  # checks what the lines above do not
         if self.base_url is not None and not self.base_url.strip():
             raise OptionError("--base-url is empty", "give a URL such as http://localhost:8000/v1, or omit it")
+
+    def _read_sampling(self) -> None:
+        """Check the sampling parameters, and move those that are attributes of their own."""
+        told = dict(self.sampling)
+        SamplingSettings.of(told)
+        for name in ("max_tokens", "temperature", "top_p"):
+            value = told.pop(name, None)
+            if value is not None and getattr(self, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise OptionError(f"{option} and --sampling {name} are the same parameter", "give only one of them")
+            if value is not None:
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "sampling", told)
+
+    @property
+    def chosen_sampling(self) -> SamplingSettings:
+        """The sampling parameters that the user has chosen, those with options of their own among them."""
+        own = {name: getattr(self, name) for name in ("max_tokens", "temperature", "top_p")}
+        return SamplingSettings.of({**self.sampling, **own})
 
     def __getattr__(self, name: str) -> Any:
         """Return the value of a part's option: `config.shots` is `config.options["shots"]`."""

@@ -33,11 +33,11 @@ from localemp.sampling import Sampling
 from localemp.strategies.parts import PartContext
 from localemp.strategies.registry import (
     build_strategy,
+    check_heeded,
     code_hashes,
     find_part,
     parse_strategy,
     part_options,
-    parts_with,
     strategy_options,
 )
 from localemp.strategies.strategy import Strategy
@@ -249,8 +249,7 @@ class Pipeline:
     def sampling(self) -> Sampling:
         """The model's default sampling parameters, with the config's changes."""
         config = self.config
-        chosen = {name: getattr(config, name) for name in ("max_tokens", "temperature", "top_p")}
-        sampling = replace(self.profile.default_sampling, **{k: v for k, v in chosen.items() if v is not None})
+        sampling = config.chosen_sampling.over(self.profile.default_sampling)
         sampling = replace(sampling, thinking_budget=self.thinking.budget)
         return replace(sampling, seed=config.seed) if sampling.temperature > 0 else sampling
 
@@ -264,17 +263,11 @@ class Pipeline:
         self.check_deterministic()
         self._check_takes_adapter()
         self._check_asks_service()
+        engine_entry(self._engine_name).check_args(self.config.engine_args)
         _ = self.thinking
         config = self.config
-        own = strategy_options(config.strategy)
-        for option in part_options():
-            told = config.options.get(option.name, option.default) != option.default
-            if told and not option.ignorable and option not in own:
-                heeding = parts_with(option)
-                raise OptionError(
-                    f"{option.flag} applies to {' and '.join(heeding)}, but the strategy is {config.strategy}",
-                    f"use --strategy {heeding[0]}, alone or joined with +, or omit it",
-                )
+        changed = [each.name for each in part_options() if config.options.get(each.name, each.default) != each.default]
+        check_heeded(changed, [config.strategy])
 
     def check_deterministic(self) -> None:
         """Check that the engine can be deterministic, if that is asked for.

@@ -80,7 +80,7 @@ async def preview(pipeline: Pipeline, dialogue: Dialogue) -> list[ShownStage]:
                 when=stage.when or {},
                 candidates=stage.n,
                 chosen_by="judge" if isinstance(chooser, Judge) else chooser,
-                sampling=stage.sampling.model_dump(exclude_defaults=True),
+                sampling=stage.sampling.model_dump(exclude_none=True),
                 labels=stage.all_labels,
                 stands_for=fillers.labels.get(stage.name, ""),
                 schema=stage.json_schema,
@@ -91,7 +91,7 @@ async def preview(pipeline: Pipeline, dialogue: Dialogue) -> list[ShownStage]:
         )
         if isinstance(chooser, Judge):
             call = calls[f"{stage.name}.choice"]
-            own = chooser.sampling.model_dump(exclude_defaults=True)
+            own = chooser.sampling.model_dump(exclude_none=True)
             shown.append(ShownStage(call.name, call.messages, call.completion.prompt_tokens, sampling=own))
     return shown
 

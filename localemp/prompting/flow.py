@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from localemp.dialogue import EMOTIONS
+from localemp.models.sampling import DrawingSettings
 from localemp.prompting.texts import Text
 from localemp.utils.toml_lines import Place
 
@@ -74,14 +75,14 @@ class Turn(_Strict):
         return (self.assistant if self.user is None else self.user) or ""
 
 
-class StageSampling(_Strict):
-    """Sampling parameters of one stage; those that are None are the run's."""
+class StageSampling(DrawingSettings):
+    """Sampling parameters of one stage; those that are None are the run's.
+
+    Attributes:
+        seed: Seed of this stage; None for the run's.
+    """
 
     max_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = None
-    stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=16)] = ()
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 

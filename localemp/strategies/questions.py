@@ -108,7 +108,7 @@ def _question(
     joins = bool(turns) and turns[0].user is not None
     own_task = form.task is not None or "task" not in form.sees
     branch = next(iter((stage.branch or {}).values()), {})
-    sampling = {name: value for name, value in form.sampling.model_dump().items() if value not in (None, ())}
+    sampling = form.sampling.changes
     stop = sampling.pop("stop", ())
     if sampling.get("temperature", 0) > 0:
         sampling.setdefault("seed", seed)

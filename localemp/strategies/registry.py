@@ -6,7 +6,7 @@ new part is one file, and one call of `register_part`: its options appear on the
 server's requests, its settings in the manifest.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
@@ -125,7 +125,9 @@ def find_part(name: str) -> Part:
         hint = "Join them with + (similar+two-stage); ./mine.toml is a flow of your own, ./mine.py:Mine your own code"
         if is_file(at_home(f"{name}.toml")):
             hint = f"A flow of your own is named with its file's ending: {name}.toml"
-        raise UnknownNameError("strategy", name, known, hint, why_missing("strategy", name))
+        raise UnknownNameError(
+            "strategy", name, known, hint, why_missing("strategy", name), "`localemp generate --help`"
+        )
     return known[name]
 
 
@@ -197,6 +199,28 @@ def strategy_options(text: str) -> tuple[Option, ...]:
         LocalempError: As `parse_strategy` does.
     """
     return unique(option for name in parse_strategy(text) for option in find_part(name).options)
+
+
+def check_heeded(names: Collection[str], strategies: Sequence[str]) -> None:
+    """Check that no option is given that none of the strategies has: it would change nothing.
+
+    Args:
+        names: Names of the options that are given; others than those of parts are ignored.
+        strategies: The strategies.
+
+    Raises:
+        OptionError: One is.
+        LocalempError: As `parse_strategy` does.
+    """
+    own = {option for strategy in strategies for option in strategy_options(strategy)}
+    for option in part_options():
+        if option.name in names and option not in own:
+            heeding = parts_with(option)
+            are = f"strategy is {strategies[0]}" if len(strategies) == 1 else f"strategies are {', '.join(strategies)}"
+            raise OptionError(
+                f"{option.flag} applies to {' and '.join(heeding)}, but the {are}",
+                f"use --strategy {heeding[0]}, alone or joined with +, or leave {option.flag} out",
+            )
 
 
 def canonical_name(text: str) -> str:

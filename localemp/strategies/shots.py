@@ -30,7 +30,6 @@ SHOTS = Option(
     type=int,
     default=5,
     help="Number of exemplars of few-shot and similar.",
-    ignorable=True,
     in_requests=Annotated[int, Field(ge=1, le=100)],
 )
 SHOT_INDICES = Option(
@@ -40,13 +39,11 @@ SHOT_INDICES = Option(
     metavar="TEXT",
     help="few-shot: rows of the pool, such as 3,14,15, instead of a sample.",
     parse=_rows,
-    ignorable=True,
 )
 POOL = Option(
     name="pool",
     type=str | None,
     help="Source of exemplars; by default the data set's training split, or `bundled`.",
-    ignorable=True,
 )
 
 

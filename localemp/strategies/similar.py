@@ -30,13 +30,12 @@ if TYPE_CHECKING:
 
 Similarity = Literal["context", "context-and-reply"]
 
-ENCODER = Option(name="encoder", default="all-mpnet-base-v2", help="Sentence encoder of similar.", ignorable=True)
+ENCODER = Option(name="encoder", default="all-mpnet-base-v2", help="Sentence encoder of similar.")
 ENCODER_DTYPE = Option(
     name="encoder_dtype",
     type=Literal["auto", "bfloat16", "float32"],
     default="auto",
     help="similar: number format of the encoder; auto is bfloat16 if the processor supports it.",
-    ignorable=True,
 )
 
 

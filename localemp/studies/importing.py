@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from localemp.data.spreadsheet import read_rows
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.studies.answers import AnswerStore
 from localemp.studies.raters import clean_name
 from localemp.studies.schema import TIE, TIES, Item
-from localemp.studies.spreadsheet import read_rows
 from localemp.studies.study import Study
 from localemp.studies.votes import COLUMNS, Vote, check_vote, quoted
 from localemp.utils.text import one_line

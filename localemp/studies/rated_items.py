@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from localemp.data.spreadsheet import read_rows
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.metrics.replies import Replies
 from localemp.studies import empo
@@ -21,7 +22,6 @@ from localemp.studies.create import check_systems, replies_of_items
 from localemp.studies.importing import read_ratings
 from localemp.studies.questionnaire import Questionnaire, QuestionnaireAspect, load_questionnaire
 from localemp.studies.schema import Item, Key, Reply
-from localemp.studies.spreadsheet import read_rows
 from localemp.studies.study import Study
 from localemp.utils.files import is_folder
 from localemp.utils.paths import StrPath

@@ -33,8 +33,6 @@ class Option:
         flags: Spelling on the command line if it is not the name, such as "--labels/--no-labels".
         metavar: Name of the value in `--help`.
         parse: Parses the text of the command line if the type alone is not enough.
-        ignorable: Whether strategies without such a part ignore it, so that one command line works for several
-            strategies.
         of_data: Whether it is about a data set. Servers have none, and do not offer it.
         in_requests: Type (for pydantic) of the values that clients of a server may set; None if they may not.
     """
@@ -46,7 +44,6 @@ class Option:
     flags: str = ""
     metavar: str | None = None
     parse: Callable[[str], Any] | None = None
-    ignorable: bool = False
     of_data: bool = False
     in_requests: Any = None
 

@@ -255,9 +255,9 @@ def test_bad_input_is_one_clear_error(localemp, script, data, tmp_path, words, t
 
 
 def test_no_secret_reaches_a_file_or_what_is_shown_of_it(localemp, script, tmp_path):
-    words = ("generate", "--script", script({"reply": "Oh."}), "--limit", 2, "--out", "run")
+    words = ("generate", "--script", script({"reply": "Oh."}), "--out", "run")
     url = "http://me:SECRET@127.0.0.1:1/v1"
-    assert localemp(*words, "--engine-arg", "hf_token=SECRET", "--base-url", url).returncode == 0
+    assert localemp(*words, "--limit", 2, "--engine-arg", "hf_token=SECRET", "--base-url", url).returncode == 0
     assert localemp(*words, "--limit", 3, "--engine-arg=api-key=SECRET").returncode == 0, "another key is no other run"
     shown = localemp("runs", "show", "run").stdout
     assert shown.count("--engine-arg") == 2

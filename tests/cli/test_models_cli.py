@@ -77,7 +77,8 @@ def test_pull_what_is_here(folder):
 def test_unknown_model(command):
     error = localemp_models(command, "llamma").exception
     assert isinstance(error, UnknownNameError)
-    assert "smollm2" in error.hint
+    assert error.hint.startswith("did you mean 'llama'? ")
+    assert "`localemp models list` lists all" in error.hint
 
 
 def test_a_hosted_model_cannot_be_pulled():

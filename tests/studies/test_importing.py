@@ -7,6 +7,7 @@ import io
 import pytest
 from small_study import small_study
 
+from localemp.data.spreadsheet import LARGEST
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.metrics.replies import Replies, Reply
 from localemp.studies.answers import AnswerStore
@@ -14,7 +15,6 @@ from localemp.studies.create import create_study
 from localemp.studies.exporting import as_csv, lines_of
 from localemp.studies.importing import keep_ratings, read_ratings
 from localemp.studies.questionnaire import QuestionnaireAspect, load_questionnaire
-from localemp.studies.spreadsheet import LARGEST
 from localemp.studies.study import ANSWERS
 from localemp.studies.votes import Vote
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
+from localemp.cli.command import Command
 from localemp.cli.options import data_options
 from localemp.cli.types import NAME, PATH
 
@@ -29,7 +30,7 @@ def _dialogues(default: int) -> Callable[[Any], Any]:
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @data_options
 @_dialogues(256)
 @click.option("--encoder", type=NAME, default="all-mpnet-base-v2", show_default=True, help="The sentence encoder.")
@@ -96,7 +97,7 @@ def retrieval(
                     recording.add(measure_search(embedded, rows, queries, k=shots, seed=seed, repeats=repeats))
 
 
-@click.command()
+@click.command(cls=Command)
 @data_options
 @_dialogues(64)
 @click.option(
@@ -146,7 +147,7 @@ def comet(
                     recording.add(measure_comet(source, events, repeats))
 
 
-@click.command()
+@click.command(cls=Command)
 @data_options
 @_dialogues(1000)
 @click.option("--run", type=PATH, help="Score this run's replies; by default people's replies in the data.")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.tables import show_table
 from localemp.cli.types import PATH
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _FILE = PATH
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=_FILE)
 @click.option("--html", type=_FILE, help="Write one self-contained page with plots and tables.")
 @click.option("--markdown", type=_FILE, help="Write the tables as Markdown.")
@@ -70,7 +71,7 @@ def _read(paths: "list[Path]") -> "list[tuple[Path, Result]]":
     return results
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("a", type=_FILE)
 @click.argument("b", type=_FILE)
 @click.option("--all", "everything", is_flag=True, help="Also show unchanged quantities.")

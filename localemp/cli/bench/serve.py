@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
+from localemp.cli.command import Command
 from localemp.cli.options import adapter_option, data_options
 from localemp.cli.serve import KEY_VARIABLE
 from localemp.cli.types import NAME
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 RATES, CONCURRENCY = (1.0, 2.0, 4.0, math.inf), (1, 8, 32)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--url", help="The server, such as http://127.0.0.1:8000; by default one is started here. The key is read from "
     "LOCALEMP_API_KEY or OPENAI_API_KEY; for OpenAI only from the latter.",

@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.tables import show_table
 from localemp.cli.types import PATH
 from localemp.utils.text import for_terminal, json_text
 
 
-@click.command(name="list")
+@click.command("list", cls=Command)
 @click.argument("parent", type=PATH, default="experiments")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(parent: Path, as_json: bool) -> None:

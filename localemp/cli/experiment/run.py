@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from localemp.cli.defaults import DefaultableOption
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import budget_option, cluster_options, parse_engine_args, row_options
+from localemp.cli.options import budget_option, cluster_options, parse_engine_args, parse_sampling, row_options
 from localemp.cli.registered import StrategyCommand, with_registered
 from localemp.cli.types import NAME, PATH
 
@@ -122,6 +122,8 @@ def typed(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     }
     if "engine_args" in chosen:
         chosen["engine_args"] = parse_engine_args(chosen["engine_args"])
+    if "sampling" in chosen:
+        chosen["sampling"] = parse_sampling(chosen["sampling"])
     return chosen
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.experiment.summary import failures
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from localemp.experiments.states import ExperimentState
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("what", type=NAME, metavar="FOLDER|PLAN")
 @click.option("--model", "-m", "models", type=NAME, multiple=True,
               help="Of a plan: the model, instead of the plan's; may be repeated.")  # fmt: skip

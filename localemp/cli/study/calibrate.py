@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import budget_option, config_of, engine_options
 from localemp.cli.study.importing import columns_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from localemp.studies.schema import Kind
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("study", type=PATH, required=False)
 @click.option("--judge", "judges", type=NAME, multiple=True, metavar="MODEL",
               help="A judge, as --model elsewhere; may be repeated: all options hold for every judge.")  # fmt: skip

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.types import NAME, PATH
 from localemp.utils.formatting import count
 from localemp.utils.text import for_terminal, one_line
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _PATH = PATH
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, metavar="[RUN]...", type=_PATH)
 @click.option("--items", type=_PATH, help="JSON lines instead of runs: id, turns, replies (system: text).")
 @click.option("--kind", type=click.Choice(["ab", "rating"]), show_default="ab; rating if only ratings are asked",

@@ -6,11 +6,12 @@ from typing import Literal
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.types import PATH
 from localemp.utils.formatting import count
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("study", type=PATH)
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option("--out", type=PATH, help="File to write; by default the answers are printed.")

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.types import PATH
 from localemp.utils.formatting import count
 from localemp.utils.text import for_terminal
 
 
-@click.command("import")
+@click.command("import", cls=Command)
 @click.argument("study", type=PATH)
 @click.argument("files", nargs=-1, required=True, metavar="CSV...", type=PATH)
 @click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS",

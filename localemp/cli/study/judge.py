@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from localemp.cli.bill import echo_bill
+from localemp.cli.command import Command
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import budget_option, config_of, model_options
 from localemp.cli.types import NAME, PATH
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from localemp.studies.judging.verdicts import JudgeStats
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("study", type=PATH)
 @model_options
 @click.option("--judge", "judges", type=NAME, multiple=True, metavar="MODEL",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.types import PATH
 from localemp.utils.formatting import count
 from localemp.utils.text import for_terminal
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from localemp.studies.schema import Kind
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--effect", type=float, help="The difference to be found; without it, the smallest for --dialogues.")
 @click.option("--kind", type=click.Choice(["ab", "rating"]), show_default="that of --like, or ab", help="Of the study.")
 @click.option("--raters", type=int, default=3, show_default=True, help="Raters who answer about each dialogue.")

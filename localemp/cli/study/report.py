@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.tables import echo_written, print_tables, published_option, table_options
 from localemp.cli.types import PATH
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("study", type=PATH)
 @table_options
 @click.option("--json", "as_json", is_flag=True, help="Print all results as JSON, unrounded.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localemp.cli.command import Command
 from localemp.cli.types import PATH
 from localemp.utils.formatting import count
 from localemp.utils.text import one_line
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from localemp.commands.study import ServedStudy
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("study", type=PATH)
 @click.option(
     "--raters",

@@ -62,7 +62,7 @@ class Requests:
             settings["thinking_token_budget"] = sampling.thinking_budget  # vLLM's name
         settings |= {"seed": sampling.seed} if sampling.seed is not None else {}
         settings |= {"stop": list(sampling.stop)} if sampling.stop else {}
-        settings |= {"repetition_penalty": sampling.repetition_penalty} if sampling.repetition_penalty != 1 else {}
+        settings |= further_fields(sampling)
         settings |= {"n": number} if number > 1 else {}
         if sampling.schema and self.api == "chat":
             settings["response_format"] = response_format(sampling.schema)
@@ -112,6 +112,13 @@ class Requests:
         if not isinstance(error, ServerError) or error.status not in (400, 422):
             return None
         return next((name for name in (refused_parameter(error), error.param) if name in self.extra), None)
+
+
+def further_fields(sampling: Sampling) -> dict[str, Any]:
+    """Return the fields for parameters that not every server takes, those that are set; the names are vLLM's."""
+    further = sampling.further
+    form = {name: further.pop(name) for name in sampling.form}
+    return further | ({"structured_outputs": form} if form else {})
 
 
 def changes_for(refused: str | None, api: Literal["chat", "completions"] = "chat") -> dict[str, str | None]:

@@ -23,6 +23,7 @@ from localemp.engines.adapted import AdaptableEngine
 from localemp.engines.base import ON_TEXT, TURN, Completion, TextScore
 from localemp.engines.choices import Tokens, choice_masses, normalised
 from localemp.engines.labels import labels_of
+from localemp.engines.vllm.arguments import unknown_argument
 from localemp.engines.vllm.determinism import ONE_AT_A_TIME, Determinism, determinism
 from localemp.engines.vllm.lora import lora_args, lora_request
 from localemp.engines.vllm.process import (
@@ -54,6 +55,7 @@ _log = logging.getLogger(__name__)
 _RAW = "raw_logprobs"  # vLLM's default: the model's own log probabilities
 _NOT_STARTED = ("the engine is not started", "use `async with engine:` or `await engine.start()`")
 _NO_SCHEMA = "schema dropped: without a reasoning_parser it would hold the thinking instead of the answer"
+_NO_FORM = "without a reasoning_parser it would hold the thinking instead of the reply"
 _SHUTDOWN_TIMEOUT = 10.0  # seconds
 # Settings that affect speed, by the part of vLLM's configuration that holds them.
 _SPEED_SETTINGS = {
@@ -140,6 +142,10 @@ class VLLMEngine(AdaptableEngine):
         if sampling.choices and (measured := await self._choose(prompt, ids, sampling.choices, adapter, started)):
             return measured
         notes: tuple[str, ...] = ()
+        if sampling.form and not self._thoughts.ends_before_answer(prompt):
+            raise FatalEngineError(
+                f"{next(iter(sampling.form))}: {_NO_FORM}", "name its parser in [thinking] of a profile"
+            )
         if sampling.schema and not self._thoughts.ends_before_answer(prompt):
             sampling, notes = replace(sampling, schema=None), (_NO_SCHEMA,)
         params = self._params(sampling, max_tokens, self._thoughts.keep_marks)
@@ -284,19 +290,23 @@ class VLLMEngine(AdaptableEngine):
 
         fixed = self.fixed_length is not None
         try:
-            held = None
+            held, further = None, sampling.further
+            form = {name: further.pop(name) for name in sampling.form}
             if labels := labels_of(sampling.schema):
-                held = StructuredOutputsParams(choice=list(labels))
+                form["choice"] = list(labels)
             elif sampling.schema:
-                held = StructuredOutputsParams(json=sampling.schema)
+                form["json"] = sampling.schema
+            if form:
+                held = StructuredOutputsParams(**form)
+            if fixed:
+                further |= {"ignore_eos": True, "min_tokens": 0, "stop_token_ids": []}
             return SamplingParams(
+                **further,
                 max_tokens=max_tokens,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
-                repetition_penalty=sampling.repetition_penalty,
                 seed=sampling.seed,
                 stop=[] if fixed else list(sampling.stop),
-                ignore_eos=fixed,
                 structured_outputs=None if fixed else held,
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 skip_special_tokens=not keep_marks,
@@ -390,7 +400,7 @@ class VLLMEngine(AdaptableEngine):
         known = {field.name for field in fields(AsyncEngineArgs)}
         for name in self.engine_args:
             if name not in known:
-                raise UnknownNameError("engine argument", name, sorted(known))
+                raise unknown_argument(name, known)
         self._thoughts = ThoughtParser(self.tokenizer, self.engine_args)
         self._platform = current_platform.device_name
         if self._deterministic:

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save
 
 from localemp.errors import OptionError, WeightsError
 from localemp.metrics.epitome.network import Classifier, FrozenEncoder, Network
-from localemp.models.checksums import sha256_file
 from localemp.models.profiles import load_profile
 from localemp.models.safetensors_header import TensorHeader, read_header
+from localemp.models.stamps import sha256_of
 from localemp.models.weights import resolve, tensors_sha256
 from localemp.utils.files import is_file, write_atomically, write_errors, write_json
 from localemp.utils.json_reader import JSONError, load_json
@@ -201,7 +201,7 @@ def load_model(folder: Path, on_progress: OnProgress = silent, *, fetch: bool = 
     card = read_card(folder)
     path = folder / card.tensors
     header = read_header(path)
-    if sha256_file(path) != card.sha256:
+    if sha256_of(path) != card.sha256:
         raise WeightsError(f"{path} is not the file of its {CARD}: it has another SHA-256", TRAIN_AGAIN)
     base = resolve(load_profile(card.encoder, "encoder"), on_progress, fetch=fetch, option="--encoder")
     if (found := tensors_sha256(base)) != card.encoder_sha256:

@@ -16,7 +16,7 @@ from localemp.dialogue import Message as ChatMessage
 from localemp.engines.base import Completion, Engine
 from localemp.engines.labels import labels_of
 from localemp.engines.openai.failures import is_too_long, refused_parameter
-from localemp.engines.openai.requests import changes_for, response_format
+from localemp.engines.openai.requests import changes_for, further_fields, response_format
 from localemp.errors import EngineError, PromptTooLongError, RefusalError
 from localemp.protocol.completions import (
     MAX_RESPONSE_BYTES,
@@ -136,16 +136,17 @@ class AppEngine(Engine):
             own["max_tokens"] = sampling.most_tokens
         if self.is_vllm and sampling.thinking_budget is not None:
             own["thinking_token_budget"] = _budget(sampling, given)
+        own |= further_fields(sampling)
         if self.is_vllm and (labels := labels_of(sampling.schema)):
             own[_LABELS] = {"choice": labels}
         elif sampling.schema:
             own[_FORM] = response_format(sampling.schema)
         if sampling.seed is not None:
             own["seed"] = sampling.seed
-        if sampling.repetition_penalty != 1:
-            own["repetition_penalty"] = sampling.repetition_penalty
         stop = given.get("stop") or []
         stops = [*([stop] if isinstance(stop, str) else stop), *sampling.stop]
+        if given.get(_FORM) is not None or given.get(_LABELS) is not None:
+            own = {name: value for name, value in own.items() if name not in (_FORM, _LABELS)}  # one form, the client's
         return own | ({"stop": stops} if stops else {})
 
     def adapt(self, error: UpstreamError, sent: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
