@@ -7,6 +7,7 @@ from localemp.engines.base import ON_TEXT, Completion, Engine
 from localemp.engines.forwarding import ForwardingEngine
 from localemp.sampling import Sampling
 from localemp.strategies.cleaning import Cleaner
+from localemp.utils.text import PairJoiner
 
 
 class StreamedReply(ForwardingEngine):
@@ -23,10 +24,10 @@ class StreamedReply(ForwardingEngine):
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer one list of messages; see `Engine.chat`."""
-        cleaner = Cleaner()
+        cleaner, pairs = Cleaner(), PairJoiner()
 
         def tell(text: str) -> None:
-            if clean := cleaner.feed(text):
+            if clean := cleaner.feed(pairs.feed(text)):
                 self._on_text(clean)
 
         token = ON_TEXT.set(tell)

@@ -1,16 +1,16 @@
 """The servers that a user runs on this machine, so that `respond` and `chat` find one that has the model loaded.
 
-`localemp serve` keeps a file for itself while it runs, in a folder that only its user can read. A file is believed if it
-is the user's own, and the process that wrote it still lives; a killed server's file is skipped. No file has a key.
+`localemp serve` keeps a file for itself while it runs, in a folder that only its user can read. A file is believed if
+it is the user's own, and the process that wrote it still lives; a killed server's file is skipped. No file has a key.
 """
 
 import hashlib
-import json
 import os
 import platform
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +22,6 @@ from localemp.serving.settings import ServeSettings
 from localemp.serving.vllm.options import read_options
 from localemp.utils.files import open_regular, write_json
 from localemp.utils.json_reader import JSONError, parse_json
-from localemp.utils.machine import localemp_version
 from localemp.utils.paths import cache_dir
 from localemp.utils.redaction import redact_settings
 
@@ -79,7 +78,7 @@ class RunningServer(BaseModel):
             options: The user's options for vLLM.
         """
         return cls(
-            localemp=localemp_version(),
+            localemp=version("localemp"),
             machine=platform.node(),
             pid=os.getpid(),
             started=_started(os.getpid()),
@@ -136,7 +135,7 @@ def announced(server: RunningServer) -> Iterator[None]:
 
 
 def running_servers() -> list[RunningServer]:
-    """Return the user's servers on this machine that still run; files that are damaged or not the user's are skipped."""
+    """Return the user's servers on this machine that still run; damaged and other users' files are skipped."""
     return [server for server in _read_all().values() if server is not None and server.lives]
 
 
