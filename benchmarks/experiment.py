@@ -186,7 +186,7 @@ def prepare(work: Work) -> list[str]:
     """Look everything up once, and return the ids of the dialogues, in order."""
     rows = work.rows()
     first = Pipeline(rows[0].config)
-    batches = [Batch(first.sharing(row.config), row.split, row.limit) for row in rows]
+    batches = [Batch(first.sharing(row.config), row.split, row.subset) for row in rows]
     for batch in batches:
         asyncio.run(draft_all(batch.pipeline.strategy, batch.chosen))
     return [dialogue.id for dialogue in batches[0].chosen]
@@ -222,7 +222,7 @@ def options(row: ExperimentRow) -> list[str]:
     """The options of `generate` for a row."""
     usual, chosen = RunConfig(), dict(row.config.options)
     chosen |= {each.name: getattr(row.config, each.name) for each in fields(RunConfig) if each.name != "options"}
-    arguments = ["--split", row.split, "--limit", str(row.limit)]
+    arguments = ["--split", row.split, "--limit", str(row.subset.limit)]
     for name, value in chosen.items():
         flag = f"--{name.replace('_', '-')}"
         if value == getattr(usual, name):

@@ -18,6 +18,7 @@ from localemp.models.profiles import load_profile, safe_name
 from localemp.pipeline.config import RunConfig
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.paths import at_home, resource
+from localemp.utils.plain_errors import in_words
 
 _TOKENIZER = "smollm2"
 _TOKENIZER_FILES = ("tokenizer", "special_tokens", "chat_template", "vocab", "merges")
@@ -123,7 +124,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         config = load_json(path)
     except (OSError, JSONError) as error:
-        raise OptionError(f"{path}: no readable configuration: {error}", "give a model's config.json") from error
+        raise OptionError(
+            f"{path}: no readable configuration: {in_words(error)}", "give a model's config.json"
+        ) from error
     if not isinstance(config, dict) or "architectures" not in config:
         raise OptionError(f"{path}: it names no architectures, so it is not a model's configuration", _hint())
     return config
@@ -151,7 +154,9 @@ def _tokenizer_size(folder: Path) -> int:
         ids: list[int] = [*tokenizer["model"]["vocab"].values(), *added]
         return 1 + max(ids)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: no readable tokenizer: {error}", f"localemp models pull {_TOKENIZER}") from error
+        raise WeightsError(
+            f"{path}: no readable tokenizer: {in_words(error)}", f"localemp models pull {_TOKENIZER}"
+        ) from error
 
 
 def _ends(folder: Path) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from localemp.data.sources import load_dialogues
+from localemp.data.sources import check_split, load_dialogues
 from localemp.dialogue import Dialogue, Message
 from localemp.engines.base import Completion
 from localemp.engines.vllm.engine import VLLMEngine
@@ -87,7 +87,8 @@ def dialogues_for(pipeline: Pipeline, split: str, limit: int) -> list[Dialogue]:
         OptionError: There are none.
     """
     config = pipeline.config
-    dialogues = load_dialogues(config.data, split, config.instances, limit)
+    check_split(config.source, split)
+    dialogues = load_dialogues(config.source, split, config.instances, limit)
     if not dialogues:
         raise OptionError(f"--data {config.data}: no dialogue to measure with", "name data with dialogues")
     return dialogues

@@ -20,6 +20,7 @@ from localemp.errors import DataError, LocalempError, OptionError
 from localemp.utils.files import write_atomically, write_errors
 from localemp.utils.json_reader import JSONError, check_storable, load_json
 from localemp.utils.machine import computing, machine, versions
+from localemp.utils.plain_errors import in_words
 from localemp.utils.redaction import redact_line, redact_settings, redact_text, shown_command
 from localemp.utils.validation import format_validation_error
 
@@ -235,7 +236,7 @@ class Recording:
         elif isinstance(error, LocalempError):
             self.result.stopped = redact_text(error.message)
         else:
-            what = "Ctrl-C" if kind is KeyboardInterrupt else f"{type(error).__name__}: {error}"
+            what = "Ctrl-C" if kind is KeyboardInterrupt else f"{type(error).__name__}: {in_words(error)}"
             self.result.stopped = redact_text(what)
         self.write()
 

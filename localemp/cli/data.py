@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.command import Group
+from localemp.cli.options import columns_option
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME
 
@@ -26,6 +27,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("path", type=NAME)
+@columns_option
 @click.option("--split", "splits", multiple=True, metavar="SPLIT", help="train, valid or test; may be repeated.")
 @click.option(
     "--instances",
@@ -35,7 +37,7 @@ def data() -> None:
     help="Count every listener turn, or exactly the instances that the paper used.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: bool) -> None:
+def stats(path: str, columns: dict[str, str], splits: tuple[str, ...], instances: Instances, as_json: bool) -> None:
     """Count conversations, instances, words and emotions.
 
     PATH is a file or folder of EmpatheticDialogues, ESConv, ShareGPT, OpenAI messages or your own dialogues, or one of
@@ -45,7 +47,7 @@ def stats(path: str, splits: tuple[str, ...], instances: Instances, as_json: boo
 
     from localemp.utils.text import json_text
 
-    counted = _count(path, splits, instances)
+    counted = _count(path, columns, splits, instances)
     if as_json:
         report = {
             "source": path,
@@ -78,12 +80,17 @@ def pull(out: str | None) -> None:
     console.print(f"use it with: --data {out or 'empathetic-dialogues'}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _count(path: str, wanted: tuple[str, ...], instances: Instances) -> dict[str, Stats]:
+def _count(path: str, columns: dict[str, str], wanted: tuple[str, ...], instances: Instances) -> dict[str, Stats]:
     """Return statistics by split; a single file counts as one split, under its name."""
+    from localemp.data.columns import source_of
     from localemp.data.sources import find_source
     from localemp.data.splits import canonical_split
+    from localemp.errors import OptionError
 
-    return find_source(path).count(tuple(map(canonical_split, wanted)), instances)
+    reader, splits = find_source(source_of(path, columns)), tuple(map(canonical_split, wanted))
+    if splits and reader.is_whole:
+        raise OptionError(f"--split {wanted[0]}: {path} is one file, which is read whole", "leave --split out")
+    return reader.count(splits, instances)
 
 
 def _table(path: str, counted: dict[str, Stats]) -> Table:

@@ -15,6 +15,7 @@ from localemp.cli.options import (
     data_options,
     model_options,
     strategy_options,
+    subset_options,
 )
 from localemp.cli.registered import StrategyCommand
 from localemp.cli.types import PATH
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @data_options
 @cluster_options
 @budget_option
-@click.option("--limit", type=click.IntRange(min=1), help="Answer only the first N dialogues.")
+@subset_options
 @click.option("--out", type=PATH, help="The run's folder; by default named by its settings.")
 @click.option("--retry-errors", is_flag=True, help="Retry dialogues that failed before.")
 @click.option("--estimate", is_flag=True, help="Show what it will take, and answer nothing; no engine is started.")
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("--show", type=click.IntRange(min=0), default=3, show_default=True, help="Replies to show at the end.")
 def generate(
     limit: int | None,
+    sample: int | None,
     out: Path | None,
     retry_errors: bool,
     budget: float | None,
@@ -60,18 +62,20 @@ def generate(
     from localemp.cli.estimates import check_estimate_options
     from localemp.cli.replies import print_replies
     from localemp.commands.generate import generate as answer
+    from localemp.runs.order import numbers_of
     from localemp.runs.run import model_name
 
     config = config_of(options)
     check_estimate_options(estimate, as_json, address)
     if estimate:
-        _estimate(config, split, limit, out, retry_errors, budget, as_json)
+        _estimate(config, split, limit, sample, out, retry_errors, budget, as_json)
         return
     with Display() as display, resumable(display.say):
         result = answer(
             config,
             split=split,
             limit=limit,
+            sample=sample,
             out=out,
             retry_errors=retry_errors,
             budget=budget,
@@ -80,7 +84,8 @@ def generate(
             on_progress=display.on_progress,
         )
     model = model_name({**result.settings, "model": config.model})
-    print_replies(result.records(show), f"{model}, {result.settings['strategy']}")
+    records = result.records(show)
+    print_replies(records, f"{model}, {result.settings['strategy']}", numbers_of(records))
     _summary(result)
     if result.failed:
         sys.exit(1)
@@ -90,6 +95,7 @@ def _estimate(
     config: "RunConfig",
     split: str,
     limit: int | None,
+    sample: int | None,
     out: Path | None,
     retry_errors: bool,
     budget: float | None,
@@ -105,6 +111,7 @@ def _estimate(
             config,
             split=split,
             limit=limit,
+            sample=sample,
             out=out,
             retry_errors=retry_errors,
             budget=budget,

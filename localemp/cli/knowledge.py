@@ -8,7 +8,7 @@ import click
 
 from localemp.cli.command import Group
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import data_options, verify_option
+from localemp.cli.options import data_options, dialogues_of, subset_options, verify_option
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, FilePath
 from localemp.utils.formatting import count, share
@@ -93,7 +93,8 @@ def infer(
 
 @knowledge.command()
 @data_options
-@click.option("--limit", type=click.IntRange(min=1), help="Most dialogues, from the start.")
+@subset_options
+@click.option("--seed", default=0, show_default=True, help="Seed of --sample.")
 @_comet
 @_beams
 @_keep
@@ -103,9 +104,12 @@ def infer(
 @click.option("--out", required=True, type=FilePath(dir_okay=False), help="Output file, such as K.jsonl.")
 def build(
     data: str,
+    columns: dict[str, str],
     split: str,
     instances: Any,
     limit: int | None,
+    sample: int | None,
+    seed: int,
     comet: str | None,
     beams: int,
     keep: int | None,
@@ -121,16 +125,18 @@ def build(
     from localemp.commonsense.events import event_of
     from localemp.commonsense.store import Entry
     from localemp.commonsense.writer import KnowledgeWriter
-    from localemp.data.sources import data_hash, load_dialogues
+    from localemp.data.sources import data_hash
+    from localemp.data.subset import Subset
     from localemp.prompting.template import load_template
     from localemp.utils.machine import versions
 
     kind = load_template(variant).knowledge.event
     event = event_of(kind)
+    subset = Subset(limit, sample, seed)
     started = time.perf_counter()
     with Display() as display:
-        dialogues = load_dialogues(data, split, instances)
-        chosen = dialogues[:limit]
+        dialogues = dialogues_of(data, columns, split, instances)
+        chosen = subset.of(dialogues)
         source = _source(comet, beams, keep, device, display.on_progress)
         header = {
             **source.settings,

@@ -1,7 +1,7 @@
 """Options that commands share (model, strategy, data), and the `RunConfig` built from them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +11,8 @@ from localemp.cli.defaults import KEYS, DefaultableOption
 from localemp.cli.types import NAME, SERVER, FilePath
 
 if TYPE_CHECKING:
+    from localemp.data.conversations import Instances
+    from localemp.dialogue import Dialogue
     from localemp.pipeline.config import RunConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -151,14 +153,32 @@ _STRATEGY = (
     _THINKING,
 )  # fmt: skip
 
+
+def _columns(ctx: click.Context, option: click.Parameter, value: str | None) -> dict[str, str]:
+    from localemp.data.columns import parse_columns
+
+    return {} if value is None else parse_columns(value)
+
+
+_COLUMNS = click.option(
+    "--columns", callback=_columns, metavar="NAME=COLUMN,...",
+    help="What the columns of a table of your own are: context=history,response=reply (docs/data.md).",
+)  # fmt: skip
+
 _DATA = (
     _defaultable("--data", "-d", type=NAME, default="samples", show_default=True,
                  help="samples, bundled, empathetic-dialogues (after `localemp data pull`), or a file or folder."),
-    _defaultable("--split", default="test", show_default=True, help="train, valid or test."),
+    _COLUMNS,
+    _defaultable("--split", default="test", show_default=True, help="train, valid or test, of a folder."),
     _defaultable("--instances", type=click.Choice(["clean", "published"]), default="clean", show_default=True,
                  help="EmpatheticDialogues: every listener turn, or exactly the instances that the paper used."),
 )  # fmt: skip
 
+_SUBSET = (
+    click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take only the first N dialogues."),
+    click.option("--sample", type=click.IntRange(min=1), metavar="N",
+                 help="Take only N dialogues at random, drawn with --seed from as many conversations as there are."),
+)  # fmt: skip
 
 _BUDGET = click.option(
     "--budget", type=float, metavar="DOLLARS",
@@ -191,6 +211,8 @@ local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
 serve_options = _with((_NAME, verify_option, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
 data_options = _with(_DATA)
+columns_option = _with((_COLUMNS,))
+subset_options = _with(_SUBSET)
 row_options = _with((*_ENGINES, _BATCH, *_PROMPTS, _THINKING, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))
 adapter_option = _with((_ADAPTER,))
@@ -224,6 +246,22 @@ def config_of(options: dict[str, Any]) -> "RunConfig":
     chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))
     chosen["sampling"] = parse_sampling(chosen.get("sampling", ()))
     return RunConfig(**chosen)
+
+
+def dialogues_of(
+    data: str, columns: Mapping[str, str], split: str, instances: "Instances", limit: int | None = None
+) -> "list[Dialogue]":
+    """Return the dialogues that the options of `data_options` name.
+
+    Raises:
+        LocalempError: They cannot be read, or there is no such split.
+    """
+    from localemp.data.columns import source_of
+    from localemp.data.sources import check_split, load_dialogues
+
+    source = source_of(data, columns)
+    check_split(source, split)
+    return load_dialogues(source, split, instances, limit)
 
 
 def parse_engine_args(pairs: tuple[str, ...]) -> dict[str, Any]:

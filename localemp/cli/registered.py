@@ -55,7 +55,7 @@ class StrategyCommand(RegisteredOptions):
         """Run the command, unless an option was typed that its strategy does not have."""
         from localemp.strategies.registry import check_heeded
 
-        typed = [name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT]
+        typed = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
         if strategies := _strategies(ctx.params):
             check_heeded(typed, strategies)
         return super().invoke(ctx)

@@ -23,19 +23,20 @@ _LONGEST_REPLY = 20_000  # of a model that does not stop; laying out megabytes t
 _KINDS = {"candidate": ", a candidate that was not chosen", "choice": ", the choice among the candidates"}
 
 
-def print_replies(records: Sequence[Mapping[str, Any]], title: str) -> None:
-    """Print a table: dialogue, the speaker's last turn, the reply."""
+def print_replies(records: Sequence[Mapping[str, Any]], title: str, numbers: Sequence[int]) -> None:
+    """Print a table: the dialogue's number for `--index` and its id, the speaker's last turn, the reply."""
     if not records:
         return
     table = Table(title=plain(title), show_lines=True)
+    table.add_column("#", justify="right", no_wrap=True)
     table.add_column("Dialogue", max_width=24, overflow="fold")
     table.add_column("Speaker", ratio=1)
     table.add_column("Reply", ratio=1)
-    for record in records:
+    for number, record in zip(numbers, records, strict=True):
         said = shorten(next(reversed(record["turns"]), ""), LONGEST_SHOWN, placeholder=" ...")
         reply = record["reply"]
         cut = f"{reply[:_LONGEST_REPLY]} ..." if len(reply) > _LONGEST_REPLY else reply
-        table.add_row(plain(record["id"]), plain(said), plain(cut))
+        table.add_row(str(number), plain(record["id"]), plain(said), plain(cut))
     Console().print(table)
 
 

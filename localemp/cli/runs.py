@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from localemp.cli.command import Group
+from localemp.cli.one_dialogue import find_place, id_option, index_option
 from localemp.cli.run_list import list_
 from localemp.cli.types import PATH
 from localemp.cli.verify import verify
@@ -24,38 +25,54 @@ runs.add_command(verify)
 
 @runs.command()
 @click.argument("run", type=PATH)
-@click.option("--index", type=int, help="Show the reply in this row with its stages, from 0.")
+@index_option
+@id_option
 @click.option("--errors", is_flag=True, help="Show only failures.")
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Most replies to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lines as stored, in JSON.")
-def show(run: Path, index: int | None, errors: bool, limit: int, as_json: bool) -> None:
-    """Show a run's settings and replies, or one reply with all its stages."""
+def show(run: Path, index: int | None, name: str | None, errors: bool, limit: int, as_json: bool) -> None:
+    """Show a run's settings and replies, or one reply with all its stages.
+
+    Replies are in the order of the data, and their numbers are places in it: in every run of the same data, and in
+    `prompts show`, --index N is the same dialogue.
+    """
     from localemp.cli.replies import print_record, print_replies
-    from localemp.errors import OptionError
-    from localemp.runs.run import read_bill, read_manifest, read_records
+    from localemp.runs.order import NO_POSITIONS, knows_positions, numbers_of
+    from localemp.runs.outline import outline, whole
+    from localemp.runs.run import read_bill, read_manifest
     from localemp.runs.verified import verified_line
 
     manifest = read_manifest(run)
-    answered = read_records(run)
-    records = [record for record in answered if "error" in record or not errors]
-    if index is not None:
-        if not 0 <= index < len(records):
-            raise OptionError(f"--index {index}: {run} has {len(records)} lines", f"give 0 to {len(records) - 1}")
-        records = [records[index]]
-    if as_json:
-        for record in records if index is not None else records[:limit]:
+    answered = outline(run)
+    if not knows_positions(answered):
+        click.echo(f"note: {NO_POSITIONS}", err=True)
+    numbered = [
+        (number, record)
+        for number, record in zip(numbers_of(answered), answered, strict=True)
+        if "error" in record or not errors
+    ]
+    numbers, told = [number for number, _ in numbered], [record for _, record in numbered]
+    place = find_place([record["id"] for record in told], numbers, index, name, str(run))
+    if place is not None:
+        record = whole(run, [told[place]])[0]
+        if as_json:
             click.echo(json_text(record))
-    elif index is not None:
-        print_record(records[0])
+        else:
+            print_record(record)
+    elif as_json:
+        for record in whole(run, told[:limit]):
+            click.echo(json_text(record))
     else:
+        replies = [(number, record) for number, record in numbered if "error" not in record][:limit]
+        failures = [record for record in told if "error" in record][:limit]
         _print_manifest(manifest, answered)
         if line := verified_line(run):
             click.echo(for_terminal(line))
         if any("bill" in session for session in manifest["sessions"]):
             for line in read_bill(run).lines():
                 click.echo(line)
-        print_replies([record for record in records if "reply" in record][:limit], str(run))
-        for record in [record for record in records if "error" in record][:limit]:
+        print_replies(whole(run, [record for _, record in replies]), str(run), [number for number, _ in replies])
+        for record in whole(run, failures):
             print_record(record)
 
 

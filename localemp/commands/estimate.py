@@ -7,6 +7,7 @@ from os import PathLike
 from typing import Any, Unpack
 
 from localemp.commands.experiment_plan import PlannedExperiment
+from localemp.data.subset import Subset
 from localemp.engines.budget import Budget
 from localemp.estimates.estimate import Estimate
 from localemp.estimates.planning import estimate_batches
@@ -26,6 +27,7 @@ def estimate(
     *,
     split: str = "test",
     limit: int | None = None,
+    sample: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
     budget: float | None = None,
@@ -43,6 +45,7 @@ def estimate(
         config: The configuration; alternatively, give its settings as keywords.
         split: As in `generate`.
         limit: As in `generate`.
+        sample: As in `generate`.
         out: The run's folder, as in `generate`. What it already has is not counted.
         retry_errors: As in `generate`.
         budget: As in `generate`; the estimate says how far it will last.
@@ -52,10 +55,12 @@ def estimate(
     Raises:
         LocalempError: Something is missing or invalid.
     """
-    pipeline = Pipeline(RunConfig.of(settings, config), on_progress, Budget.of(budget))
+    config = RunConfig.of(settings, config)
+    subset = Subset(limit, sample, config.seed)
+    pipeline = Pipeline(config, on_progress, Budget.of(budget))
     pipeline.check_budget()
     pipeline.note_end()
-    return _estimate([Batch(pipeline, split, limit, folder=out)], retry_errors, on_progress)
+    return _estimate([Batch(pipeline, split, subset, folder=out)], retry_errors, on_progress)
 
 
 def estimate_experiment(
@@ -64,6 +69,7 @@ def estimate_experiment(
     models: str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]] = (),
     split: str | None = None,
     limit: int | None = None,
+    sample: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
     budget: float | None = None,
@@ -78,7 +84,9 @@ def estimate_experiment(
     Raises:
         LocalempError: The plan or a row is invalid, or something is missing; names row and key.
     """
-    planned = PlannedExperiment.of(plan, settings, models=models, split=split, limit=limit, out=out, after=after)
+    planned = PlannedExperiment.of(
+        plan, settings, models=models, split=split, limit=limit, sample=sample, out=out, after=after
+    )
     ExperimentFolder.check_place(planned.folder)
     money = Budget.of(planned.plan.budget if budget is None else budget)
     # Rows of the same settings have one run.

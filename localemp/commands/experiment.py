@@ -59,6 +59,7 @@ def experiment(
     models: str | Settings | Iterable[str | Settings] = (),
     split: str | None = None,
     limit: int | None = None,
+    sample: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
     budget: float | None = None,
@@ -81,6 +82,8 @@ def experiment(
         models: The models, instead of the plan's: names, or tables as in a plan.
         split: Of the data: "train", "valid" or "test".
         limit: Answer only the first N dialogues, from 1.
+        sample: Answer only N dialogues at random, from 1: the same for every row, drawn with `seed`, else with that of
+            the plan's defaults.
         out: The experiment's folder; by default `experiments/PLAN-MODEL`.
         retry_errors: Retry dialogues that failed before.
         budget: US dollars that all rows, and the judges afterwards, may cost together, earlier sessions included; by
@@ -98,7 +101,9 @@ def experiment(
         KeyboardInterrupt: Ctrl-C. Finished replies are in the runs; the note says how many. No further step follows.
     """
     check_actors(ray, actors)
-    planned = PlannedExperiment.of(plan, settings, models=models, split=split, limit=limit, out=out, after=after)
+    planned = PlannedExperiment.of(
+        plan, settings, models=models, split=split, limit=limit, sample=sample, out=out, after=after
+    )
     work = _Work.of(planned, retry_errors, budget, on_progress)
     with work.runner as runner, noting(runner.saved):
         if ray is not None:
@@ -114,6 +119,7 @@ async def experiment_async(
     models: str | Settings | Iterable[str | Settings] = (),
     split: str | None = None,
     limit: int | None = None,
+    sample: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
     budget: float | None = None,
@@ -125,7 +131,9 @@ async def experiment_async(
 
     Arguments and errors are those of `experiment`; a cancelled task can be resumed, as after Ctrl-C.
     """
-    planned = PlannedExperiment.of(plan, settings, models=models, split=split, limit=limit, out=out, after=after)
+    planned = PlannedExperiment.of(
+        plan, settings, models=models, split=split, limit=limit, sample=sample, out=out, after=after
+    )
     work = _Work.of(planned, retry_errors, budget, on_progress)
     with work.runner as runner, noting(runner.saved):
         if runner.pending:

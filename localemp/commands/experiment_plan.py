@@ -6,12 +6,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
+from localemp.data.subset import Subset
 from localemp.errors import OptionError
 from localemp.experiments.expand import expand
 from localemp.experiments.folder import file_name
 from localemp.experiments.plan import Plan, read_plan
 from localemp.experiments.rows import ExperimentRow
-from localemp.utils.option import check_at_least
 
 Settings = Mapping[str, Any]
 
@@ -39,6 +39,7 @@ class PlannedExperiment:
         models: str | Settings | Iterable[str | Settings],
         split: str | None,
         limit: int | None,
+        sample: int | None,
         out: str | PathLike[str] | None,
         after: Mapping[str, Any],
     ) -> Self:
@@ -47,14 +48,14 @@ class PlannedExperiment:
         Raises:
             LocalempError: The plan or an argument is invalid; names row and key.
         """
-        check_at_least(1, limit=limit)
+        Subset(limit, sample)  # what is wrong with them is said before the plan is read
         plan = (source if isinstance(source, Plan) else read_plan(source)).with_steps(after)
         settings = dict(settings)
         if (model := settings.pop("model", None)) is not None:
             if models:
                 raise OptionError("both a model and models are given", "give only one of them")
             models = [model]
-        rows = expand(plan, models, settings, data=settings.pop("data", None), split=split, limit=limit)
+        rows = expand(plan, models, settings, data=settings.pop("data", None), split=split, limit=limit, sample=sample)
         return cls(plan, rows, default_folder(plan.name, [row.model for row in rows]) if out is None else Path(out))
 
 

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
+from localemp.data.subset import Subset
 from localemp.engines.budget import Budget, Limit
 from localemp.errors import BudgetError, OptionError
 from localemp.estimates.estimate import Estimate
@@ -21,7 +22,7 @@ from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.ray_driver import answer_batches_on_cluster, check_actors
 from localemp.pipeline.schedule import answer_batches
 from localemp.runs.bill import Bill
-from localemp.runs.run import newest, read_lines
+from localemp.runs.run import read_lines
 from localemp.utils.asynchronous import run_here
 from localemp.utils.interrupts import noting
 from localemp.utils.progress import OnProgress, silent
@@ -67,8 +68,7 @@ class GenerateResult:
         """
         chosen = self.answered[:limit]
         wanted = set(chosen)
-        lines = (line for line in read_lines(self.folder) if line[1]["id"] in wanted)
-        kept = {record["id"]: record for record in newest(lines)}
+        kept = {record["id"]: record for _, record in read_lines(self.folder) if record["id"] in wanted}
         return [kept[name] for name in chosen]
 
 
@@ -77,6 +77,7 @@ def generate(
     *,
     split: str = "test",
     limit: int | None = None,
+    sample: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
     budget: Limit = None,
@@ -93,6 +94,8 @@ def generate(
         config: The configuration; alternatively, give its settings as keywords.
         split: Of the data: "train", "valid" or "test".
         limit: Answer only the first N dialogues, from 1.
+        sample: Answer only N dialogues at random, from 1, drawn with `seed`: the same for every strategy, and part of
+            every larger sample of the seed, which continues the run. docs/data.md says how they are drawn.
         out: The run's folder; by default `runs/MODEL-STRATEGY-HASH`, the same for the same settings.
         retry_errors: Retry dialogues that failed before.
         budget: US dollars that the run may cost in all, earlier sessions included. It is never passed: what does not
@@ -107,7 +110,8 @@ def generate(
             the error's note says how many. A single dialogue that fails is recorded as a line of the run.
         KeyboardInterrupt: Ctrl-C. Finished replies are in the run; the note says how many.
     """
-    batch = _batch(RunConfig.of(settings, config), split, limit, out, on_progress, budget, ray=ray, actors=actors)
+    config = RunConfig.of(settings, config)
+    batch = _batch(config, split, Subset(limit, sample, config.seed), out, on_progress, budget, ray=ray, actors=actors)
     estimator = Estimator(on_estimate=_say)
     with batch.open(retry_errors):
         if batch.pending:
@@ -125,6 +129,7 @@ async def generate_async(
     *,
     split: str = "test",
     limit: int | None = None,
+    sample: int | None = None,
     out: str | PathLike[str] | None = None,
     retry_errors: bool = False,
     budget: Limit = None,
@@ -135,7 +140,8 @@ async def generate_async(
 
     Arguments and errors are those of `generate`; a cancelled task can be resumed, as after Ctrl-C.
     """
-    batch = _batch(RunConfig.of(settings, config), split, limit, out, on_progress, budget)
+    config = RunConfig.of(settings, config)
+    batch = _batch(config, split, Subset(limit, sample, config.seed), out, on_progress, budget)
     estimator = Estimator(on_estimate=_say)
     with batch.open(retry_errors):
         if batch.pending:
@@ -147,7 +153,7 @@ async def generate_async(
 def _batch(
     config: RunConfig,
     split: str,
-    limit: int | None,
+    subset: Subset,
     out: str | PathLike[str] | None,
     on_progress: OnProgress,
     budget: Limit,
@@ -162,7 +168,10 @@ def _batch(
     pipeline.note_end()
     if ray is not None and not pipeline.runs_here and config.script is None:
         raise OptionError("--ray is for models that run on the cluster, and a server answers here", "leave one out")
-    return Batch(pipeline, split, limit, folder=out)
+    batch = Batch(pipeline, split, subset, folder=out)
+    if note := batch.sample_note:
+        _log.info("note: %s", note)
+    return batch
 
 
 @contextmanager

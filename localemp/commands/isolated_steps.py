@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from localemp.errors import LocalempError
+from localemp.utils.plain_errors import in_words
 from localemp.utils.redaction import redact_text
 from localemp.utils.text import one_line
 
@@ -40,7 +41,7 @@ class IsolatedSteps:
             self.fail(name, error_with_notes(error), command)
         except Exception as error:  # not foreseen; still no reason to lose the other steps
             _log.error("%s: %s: %s", name, type(error).__name__, error, exc_info=error)
-            self.fail(name, f"{type(error).__name__}: {error}", command)
+            self.fail(name, f"{type(error).__name__}: {in_words(error)}", command)
         return None
 
     def fail(self, name: str, reason: str, command: str) -> None:

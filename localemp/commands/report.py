@@ -1,16 +1,17 @@
 """`report`: make tables, figures and a page from runs, next to the paper's numbers."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from localemp.commands.tables import published_of, write_tables, write_text
 from localemp.errors import OptionError
+from localemp.metrics.usable import read_usable
 from localemp.reporting.differences import bases_of, difference_tables, differences
 from localemp.reporting.published import Published
 from localemp.reporting.report import Report
-from localemp.reporting.systems import has_reply, names_of, read_systems
-from localemp.reporting.tables import Table
+from localemp.reporting.systems import System, named_systems, names_of, plain_names, read_system
+from localemp.reporting.tables import Note, Table, listed
 from localemp.utils.paths import Named, StrPath, named_paths
 from localemp.utils.progress import OnProgress, silent
 
@@ -57,7 +58,8 @@ def report(
 
     Args:
         runs: Folders of runs, and the FILE.scores.json that `score` wrote for replies made elsewhere; with their names
-            in tables as a mapping, or as "NAME=PATH". A run without a reply is left out and named if there are others.
+            in tables as a mapping, or as "NAME=PATH"; by default model and strategy. Among several, those that are
+            damaged, without a reply, or no run are left out and named.
         html: The file for one self-contained page.
         markdown: A file for the tables as Markdown.
         latex: A file for the tables for LaTeX (booktabs).
@@ -72,7 +74,7 @@ def report(
         on_progress: Called with systems read.
 
     Raises:
-        RunError: A folder holds no run or study, or no run has a reply yet.
+        RunError: No folder holds a run with a reply, or one holds no study.
         DataError: A file holds no scores, or breaks a rule.
         UnknownNameError: No run is called as `against` says.
         OptionError: No run is given, a file cannot be written, or runs share no dialogue.
@@ -80,16 +82,15 @@ def report(
     if not (given := named_paths(runs)):
         raise OptionError("nothing to report", "give runs (`localemp runs list` shows them)")
     known = published_of(published)
-    answered = [(name, path) for name, path in given if has_reply(path)]
-    empty = [name or path.name for name, path in given if (name, path) not in answered]
-    names = {path: name for name, path in given if name}
-    systems = tuple(read_systems([path for _, path in answered or given], common, on_progress, names))
+    usable, left_out = read_usable([path for _, path in given], read_system, on_progress)
+    names = plain_names(usable, {path: name for name, path in given if name})
+    systems = tuple(named_systems(usable, common, names))
     bases = [against] if isinstance(against, str) else list(against)
     results = (
         difference_tables(differences(systems, bases_of(systems, bases), on_progress=on_progress)) if bases else []
     )
-    results += of_studies(named_paths(study), [system.name for system in systems], known)
-    made = Report(systems, known, tuple(results), cases, tuple(f"{name} is not here: no reply yet." for name in empty))
+    results += of_studies(named_paths(study), systems, known)
+    made = Report(systems, known, tuple(results), cases, left_out)
     written = []
     if html is not None:
         from localemp.reporting.page import render
@@ -98,12 +99,12 @@ def report(
     return ReportResult(made, (*written, *write_tables(made.tables, markdown, latex, csv)))
 
 
-def of_studies(studies: Sequence[tuple[str, Path]], runs: Sequence[str], known: Published) -> list[Table]:
+def of_studies(studies: Sequence[tuple[str, Path]], systems: Sequence[System], known: Published) -> list[Table]:
     """Return the tables of studies.
 
     Args:
         studies: Names and folders; a name is put before the titles where there are several, or where it is given.
-        runs: The runs beside which they stand.
+        systems: The runs beside which they stand; a study calls them by their folders.
         known: The paper's results.
 
     Raises:
@@ -116,8 +117,12 @@ def of_studies(studies: Sequence[tuple[str, Path]], runs: Sequence[str], known: 
     from localemp.studies.report.tables import study_tables
 
     called = names_of([folder for _, folder in studies]) if len(studies) > 1 else [""]
-    return [
+    runs = {system.folder: system.name for system in systems}
+    renamed = [f"{folder} is {name}" for folder, name in runs.items() if folder != name]
+    told = [Note(f"In the tables above, {listed(renamed)}.")] if renamed else []
+    tables = [
         table
         for (given, folder), name in zip(studies, called, strict=True)
-        for table in study_tables(study_results(open_study(folder)), given or name, runs, known)
+        for table in study_tables(study_results(open_study(folder)), given or name, [*runs, *runs.values()], known)
     ]
+    return [replace(table, notes=(*(told if table is tables[0] else ()), *table.notes)) for table in tables]

@@ -24,6 +24,7 @@ from localemp.metrics.registry import (
 )
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.metrics.scoring import Scored, on_common, read_scores, score_all, scores_path, write_scores
+from localemp.metrics.usable import read_usable
 from localemp.pipeline.config import RunConfig
 from localemp.utils.formatting import share
 from localemp.utils.interrupts import noting
@@ -42,10 +43,12 @@ class ScoreResult:
         systems: One for each run or file, in the given order. Each score has its value in the unit that
             docs/metrics.md gives, or the reason for having none, and its signature.
         notes: Notes on comparability, and on scores that could not be written.
+        left_out: Runs that could not be scored, and why.
     """
 
     systems: tuple[Scored, ...]
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def same_items(self) -> bool:
@@ -54,7 +57,8 @@ class ScoreResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
-        return {"format": 1, "notes": list(self.notes), "systems": [system.as_dict() for system in self.systems]}
+        told = {"notes": list(self.notes), "left_out": list(self.left_out)}
+        return {"format": 1, **told, "systems": [system.as_dict() for system in self.systems]}
 
 
 def score(
@@ -84,7 +88,7 @@ def score(
         print(result.systems[0].score("B-4").value)
 
     Args:
-        runs: Folders of runs; each is scored once.
+        runs: Folders of runs; each is scored once. Among several, those without a reply are left out and named.
         imports: Format and file of replies made elsewhere.
         data: The data set whose published test rows the files answer; a name or a folder.
         hypothesis: Which replies of a file that has several.
@@ -109,7 +113,7 @@ def score(
 
     Raises:
         OptionError: There is nothing to score, or options exclude each other.
-        RunError: A folder holds no run, or no reply yet; or the model for `ppl` is not the one that made a run.
+        RunError: No folder holds a run with a reply; or the model for `ppl` is not the one that made a run.
         DataError: A file cannot be read, or `out` cannot be written.
         EngineError: The model for `ppl` or the judge cannot be started; what it has computed is kept.
         JudgeError: Too many answers of the judge cannot be read.
@@ -125,7 +129,7 @@ def score(
     if no_bertscore and set(names) & set(BERTSCORE):
         raise OptionError("--metric asks for BERTScore, --no-bertscore refuses it", "give one of them")
     metrics(context, only=names)  # an unknown name ends here, before anything is read
-    systems, places = _systems(paths, imports, data, hypothesis)
+    systems, places, left_out = _systems(paths, imports, data, hypothesis)
     if out is not None and len(systems) > 1:
         raise OptionError("--out is for the scores of one system", "score one at a time, or leave it out")
     whole = [len(system) for system in systems]
@@ -171,15 +175,15 @@ def score(
         if isinstance(each, Choice)
     ]
     notes = (_comparability(systems), *unscored, *intervals, *unwritten)
-    return ScoreResult(tuple(scored), tuple(filter(None, notes)))
+    return ScoreResult(tuple(scored), tuple(filter(None, notes)), left_out)
 
 
 def _systems(
     runs: Sequence[Path], imports: Sequence[tuple[str, StrPath]], data: str | None, hypothesis: str | None
-) -> tuple[list[Replies], list[Path]]:
-    """Return the replies, each system with a unique name, and the files for their scores."""
-    runs = list({run.resolve(): run for run in runs}.values())
-    systems = [replies_of_run(run) for run in runs]
+) -> tuple[list[Replies], list[Path], tuple[str, ...]]:
+    """Return the replies, each system with a unique name, the files for their scores, and runs that were left out."""
+    usable, left_out = read_usable(list({run.resolve(): run for run in runs}.values()), replies_of_run)
+    runs, systems = list(usable), list(usable.values())
     read = [read_import(format, Path(path), data, hypothesis) for format, path in imports]
     systems += [each.replies for each in read]
     paths = [*runs, *(Path(path) for _, path in imports)]
@@ -190,7 +194,7 @@ def _systems(
     for number, path in enumerate(paths):
         if names.count(names[number]) > 1:
             systems[number] = replace(systems[number], name=str(path))
-    return systems, places
+    return systems, places, left_out
 
 
 def add_perplexities(

@@ -34,6 +34,7 @@ from localemp.errors import LocalempError
 from localemp.utils.files import is_read_only
 from localemp.utils.formatting import count as number_of
 from localemp.utils.locks import file_lock
+from localemp.utils.plain_errors import in_words
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ class CheckedValues:
         except (*FAULTS, OSError) as error:
             if self._may_write(error):
                 raise LocalempError(
-                    f"cannot store inferences in {self.path}: {error}",
+                    f"cannot store inferences in {self.path}: {in_words(error)}",
                     "free some space, or set LOCALEMP_CACHE to a writable folder",
                 ) from error
             return self._read_only(work, otherwise, error)
@@ -117,7 +118,7 @@ class CheckedValues:
     def _read_only(self, work: Callable[[sqlite3.Connection], T], otherwise: T, reason: Exception) -> T:
         """Continue without storing values, with one warning; existing values are still found."""
         self.close()
-        said = reason.strerror if isinstance(reason, OSError) else reason
+        said = in_words(reason)
         _log.warning("new inferences are not stored: %s cannot be written (%s)", self.path, said)
         self._reading_only = True
         try:

@@ -8,6 +8,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from localemp.commonsense.decoding import ATTENTION
 from localemp.errors import WeightsError
 from localemp.models.data_only import check_data_only
+from localemp.utils.plain_errors import in_words
 from localemp.utils.torch import quiet_transformers
 
 
@@ -31,7 +32,7 @@ def load_checkpoint(folder: Path, dtype: str) -> tuple[Any, Any]:
             model.set_attn_implementation(ATTENTION)
     # Invalid configurations can raise anything.
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = in_words(error)
         raise WeightsError(f"cannot load a COMET checkpoint from {folder}: {reason}", hint) from error
     # transformers would initialize these randomly.
     if missing := sorted(found["missing_keys"]):

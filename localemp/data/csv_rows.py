@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from localemp.data.columns import example_of
 from localemp.errors import DataError
+from localemp.utils.text import one_line
 
 NEEDED = ("conv_id", "utterance_idx", "context", "prompt", "utterance")
 COLUMNS = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags"
@@ -31,7 +33,16 @@ def columns_of(path: Path, header: str) -> dict[str, int]:
     names = [name.strip() for name in _split(header, everywhere=True) or header.split(",")]
     missing = [name for name in NEEDED if name not in names]
     if missing:
-        raise DataError(path, f"the header lacks {', '.join(missing)}", f"the first line must be {COLUMNS}", line=1)
+        hint = f"EmpatheticDialogues has {COLUMNS}"
+        if len(missing) > 1:  # it is another data set, rather than a damaged file
+            told = one_line(", ".join(names), 300)
+            raise DataError(
+                path,
+                f"not EmpatheticDialogues; its columns are {told}",
+                f"say what they are: {example_of(names)} (docs/data.md). {hint}",
+                line=1,
+            )
+        raise DataError(path, f"the header lacks {missing[0]}", hint, line=1)
     return {name: names.index(name) for name in names}
 
 

@@ -61,6 +61,11 @@ class EmpatheticDialogues(Reader):
         return tuple(split for split in SPLITS if _files(path, split)) if is_folder(path) else ()
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is one file."""
+        return not is_folder(self.path)
+
+    @property
     def pool(self) -> str:
         """The data set's training split; for a single file, that of its folder."""
         path = self.path

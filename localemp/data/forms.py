@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from localemp.data.columns import example_of
 from localemp.data.records import TABLE, beginning
 from localemp.errors import DataError
 from localemp.utils.files import is_file
@@ -44,7 +45,11 @@ def unknown_form(path: Path) -> DataError | None:
     listed = one_line(", ".join(keys))
     hint = "; ".join(f"{form} has {' or '.join(marks)}" for form, marks in FORMS.items())
     why = f"keys of several forms ({', '.join(found)})" if found else "an unknown form"
-    return DataError(path, f"{why}: the keys of the first record are {listed}", f"of the forms that are read, {hint}")
+    return DataError(
+        path,
+        f"{why}: the keys of the first record are {listed}",
+        f"say what they are: {example_of(list(keys))} (docs/data.md); or use a form: {hint}",
+    )
 
 
 def _forms(keys: Mapping[str, str]) -> list[str]:

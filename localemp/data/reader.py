@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from localemp.data.columns import Table
 from localemp.data.conversations import Instances
 from localemp.data.splits import SPLITS, Split
 from localemp.data.stats import Stats
@@ -14,6 +15,9 @@ from localemp.utils.files import is_folder
 from localemp.utils.paths import at_home
 from localemp.utils.plugins import described
 from localemp.utils.text import one_line
+
+Source = str | Table
+"""A source of dialogues: a name, the path of a file or folder, or a table whose columns are named."""
 
 
 def is_there(path: Path) -> bool:
@@ -89,7 +93,12 @@ class Reader(ABC):
         return ()
 
     @property
-    def pool(self) -> str:
+    def is_whole(self) -> bool:
+        """Whether it is one file without splits, which is read whole."""
+        return False
+
+    @property
+    def pool(self) -> Source:
         """The default source of exemplars, of which the split "train" is read."""
         return "bundled"
 

@@ -60,6 +60,11 @@ class RecordReader(Reader):
         return tuple(split for split in SPLITS if self._files(path, split)) if is_folder(path) else ()
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is one file."""
+        return not is_folder(self.path)
+
+    @property
     def pool(self) -> str:
         """The training split of the folder; "bundled" if there is none."""
         return self.source if "train" in self.splits else "bundled"

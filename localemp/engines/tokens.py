@@ -9,6 +9,7 @@ from typing import Any
 from localemp.dialogue import Message
 from localemp.errors import EngineError, WeightsError
 from localemp.models.data_only import read_settings
+from localemp.utils.plain_errors import in_words
 from localemp.utils.text import one_line
 
 _LONGEST_CONTEXT = 10**9  # tokens; configurations without a limit write larger numbers
@@ -39,7 +40,7 @@ class PromptTokenizer:
                 f"{folder / 'config.json'}: {said}", "fix the configuration, or fetch the weights again"
             ) from error
         except Exception as error:  # broken files raise anything
-            said = next(iter(str(error).splitlines()), type(error).__name__)
+            said = in_words(error)
             raise WeightsError(f"{folder}: no usable tokenizer: {said}") from error
 
     @property

@@ -43,7 +43,7 @@ def build_batches(
 
     def build(row: ExperimentRow) -> Batch:
         on_progress(Progress("Checking", row=row.name))
-        return Batch(pipelines[row.name], row.split, row.limit, name=row.name)
+        return Batch(pipelines[row.name], row.split, row.subset, name=row.name)
 
     check_all(each, look)
     check_all([(names, pipelines[names[0]]) for names in models.values()], lambda pipeline: pipeline.weights)

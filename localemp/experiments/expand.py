@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from localemp.data.subset import Subset
 from localemp.errors import LocalempError, OptionError, PlanError
 from localemp.experiments.names import placeholders, valid_name, value_in_name
 from localemp.experiments.plan import MOST_ROWS, Plan, Row, where_of
@@ -49,6 +50,7 @@ def expand(
     data: str | None = None,
     split: str | None = None,
     limit: int | None = None,
+    sample: int | None = None,
 ) -> tuple[ExperimentRow, ...]:
     """Return the rows of a plan for each of its models, one model after the other, in the plan's order.
 
@@ -58,7 +60,9 @@ def expand(
         settings: Settings of the command line. They take precedence over the plan's, except those of rows.
         data: Source of dialogues, in place of the plan's.
         split: Of the data, in place of the plan's.
-        limit: Only the first N dialogues, in place of the plan's.
+        limit: Only the first N dialogues, in place of the plan's limit or sample.
+        sample: Only N dialogues at random, in place of the plan's limit or sample. The seed is that of the command
+            line, else that of the plan's defaults: rows that have other seeds answer the same dialogues.
 
     Raises:
         PlanError: Two rows have one name, a row's settings do not fit together, or a step names a row or a file that
@@ -77,6 +81,8 @@ def expand(
     _check_names(plan, variants)
     _check_use(plan, variants, overrides)
     dialogues = {"data": data or plan.data} if data or plan.data else {}
+    taken = (plan.limit, plan.sample) if limit is None and sample is None else (limit, sample)
+    subset = Subset(*taken, seed=overrides.get("seed", plan.defaults.get("seed", 0)))
     rows = [
         ExperimentRow(
             f"{label} {variant.name}" if len(chosen) > 1 else variant.name,
@@ -84,7 +90,7 @@ def expand(
             label,
             _config(variant, (plan.defaults, dialogues, {"model": model.model}, model.settings, overrides)),
             split or plan.split or "test",
-            plan.limit if limit is None else limit,
+            subset,
         )
         for label, model in chosen.items()
         for variant in variants

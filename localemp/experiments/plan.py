@@ -35,18 +35,24 @@ MOST_ROWS = 1000
 _SHIPPED = Path(__file__).with_name("plans")
 _FORM = "docs/experiments.md describes plans"
 _MODELS = 'name models at the top of the plan: models = ["llama"]'
-_SAME_DIALOGUES = "all rows answer the same dialogues: set it at the top of the plan, or instances in [defaults]"
+_SAME_DIALOGUES = (
+    "all rows answer the same dialogues: set it at the top of the plan, or instances and columns in [defaults]"
+)
 _ONE_ENGINE = "all rows of a model share one engine: set it in the model's table or in [defaults]"
 _ONE_BUDGET = "all rows have one budget: set it at the top of the plan"
 _TOP = {"model": _MODELS, "models": _MODELS, "budget": _ONE_BUDGET} | dict.fromkeys(
-    ("data", "split", "limit"), _SAME_DIALOGUES
+    ("data", "split", "limit", "sample"), _SAME_DIALOGUES
 )
 _NOT_OF_DEFAULTS = _TOP | {"name": "names belong to rows"}
-_NOT_OF_MODELS = _TOP | {"instances": _SAME_DIALOGUES, "strategy": "strategies belong to rows"}
+_NOT_OF_MODELS = _TOP | {
+    "instances": _SAME_DIALOGUES,
+    "columns": _SAME_DIALOGUES,
+    "strategy": "strategies belong to rows",
+}
 _NOT_OF_ROWS = (
     dict.fromkeys(("base_url", "engine_args", "concurrency", "batch", "service_tier", "script"), _ONE_ENGINE)
     | _TOP
-    | {"instances": _SAME_DIALOGUES}
+    | {"instances": _SAME_DIALOGUES, "columns": _SAME_DIALOGUES}
 )
 # Values of these may be names or paths; of the others, which are paths, see `_beside`.
 _NAMES_OR_PATHS = (
@@ -91,6 +97,7 @@ class Plan(Table):
         data: Source of dialogues, as for `generate`.
         split: "train", "valid" or "test".
         limit: Only the first N dialogues.
+        sample: Only N dialogues at random, drawn with the seed of the defaults; not with `limit`.
         budget: US dollars that all rows, and the judges afterwards, may cost together.
         defaults: Settings of all rows.
         rows: The rows and grids.
@@ -106,6 +113,7 @@ class Plan(Table):
     data: Text | None = None
     split: Text | None = None
     limit: Count | None = None
+    sample: Count | None = None
     budget: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)] | None = None
     defaults: Mapping[str, Any] = {}
     rows: Annotated[tuple[Row, ...], Field(strict=False)]
@@ -151,6 +159,8 @@ class Plan(Table):
             raise PlanError("rows: there is none", 'add one: [[rows]], and below it strategy = "zero-shot"')
         if self.split is not None:
             canonical_split(self.split)
+        if self.limit is not None and self.sample is not None:
+            raise PlanError("limit and sample exclude each other", "give one of them")
         named = {**types, "name": str}
         check_settings(self.defaults, types, "defaults", _NOT_OF_DEFAULTS)
         for model in self.models:

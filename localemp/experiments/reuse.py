@@ -14,6 +14,7 @@ from localemp.utils.config_diff import compare_settings
 from localemp.utils.files import MAKE_ROOM, open_regular, write_errors
 from localemp.utils.formatting import count
 from localemp.utils.locks import LockedError, lock
+from localemp.utils.plain_errors import in_words
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def copy_run(source: Path, target: Path, settings: Mapping[str, Any], row: str) 
                 return 0
             replies = sum(outcomes(source / RESPONSES).values())
         except (RunError, OSError) as error:
-            reason = "another localemp is writing to it" if isinstance(error, LockedError) else str(error)
+            reason = "another localemp is writing to it" if isinstance(error, LockedError) else in_words(error)
             _log.warning("row %r: %s has the same settings, but is not used: %s", row, source, reason)
             return 0
         if replies:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from localemp.data.subset import Subset
+from localemp.pipeline.batch import ALL
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import Tally
 from localemp.runs.bill import Bill
@@ -18,7 +20,7 @@ class ExperimentRow:
         model: The model, as given.
         config: The configuration of its run.
         split: Of the data: "train", "valid" or "test".
-        limit: Only the first N dialogues; None for all.
+        subset: Which dialogues of the split.
     """
 
     name: str
@@ -26,7 +28,7 @@ class ExperimentRow:
     model: str
     config: RunConfig
     split: str = "test"
-    limit: int | None = None
+    subset: Subset = ALL
 
 
 @dataclass(frozen=True, slots=True)

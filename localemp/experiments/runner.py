@@ -128,6 +128,8 @@ class Runner:
             check_all([((batch.name,), batch) for batch in self.runs], self._open)
             self._check_servers([batch for batch in self.runs if batch.pending])
             self._log_resumed()
+            if note := self.runs[0].sample_note:
+                _log.info("note: %s", note)
             rows = [self._entry(row, batch, copied[batch]) for row, batch in zip(self.rows, self.batches, strict=True)]
             self.folder.begin(self.name, self.plan, rows)
             for batch in self.runs:

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from localemp.errors import LocalempError, OptionError, WeightsError
 from localemp.utils.json_reader import load_json
+from localemp.utils.plain_errors import in_words
 from localemp.utils.torch import pick_device, quiet_transformers
 
 DTYPES = ("float32", "bfloat16")
@@ -229,7 +230,7 @@ def _weights_error(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # broken files end in whatever the libraries happen to do with them
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = in_words(error)
         hint = "give a folder with config.json, weights and tokenizer, a Hugging Face id, or a known name"
         raise WeightsError(f"no model for BERTScore in {folder}: {reason}", hint) from error
 

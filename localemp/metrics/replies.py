@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from localemp.errors import RunError
-from localemp.runs.run import newest, read_lines, read_manifest
+from localemp.runs.order import in_order
+from localemp.runs.run import read_lines, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Replies:
 
     @cached_property
     def ids_sha256(self) -> str:
-        """A hash of the ids, independent of their order, since a run has them in the order in which they finished."""
+        """A hash of the ids, independent of their order, since files of other systems have others."""
         return hashlib.sha256("\n".join(sorted(self.ids)).encode()).hexdigest()
 
     @cached_property
@@ -105,9 +106,9 @@ def replies_of_run(folder: Path) -> Replies:
     return replies_of(folder, read_manifest(folder), list(read_lines(folder)))
 
 
-def replies_of(folder: Path, manifest: Mapping[str, Any], lines: Sequence[tuple[int, Mapping[str, Any]]]) -> Replies:
+def replies_of(folder: Path, manifest: Mapping[str, Any], lines: Sequence[tuple[int, dict[str, Any]]]) -> Replies:
     """Return the replies of a run whose manifest and numbered lines have already been read."""
-    records = newest(lines)
+    records = in_order(folder, lines)
     settings = manifest["settings"]
     asked = "emotion" not in (settings.get("given") or ())
     items = tuple(_reply(record, asked) for record in records if "reply" in record)

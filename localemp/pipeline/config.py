@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 
 from localemp.commonsense.selection import Keep
+from localemp.data.columns import check_columns, source_of
 from localemp.data.conversations import Instances
+from localemp.data.reader import Source
 from localemp.errors import OptionError, UnknownNameError
 from localemp.models.adapters import split_spec
 from localemp.models.sampling import SamplingSettings
@@ -34,6 +36,7 @@ class RunSettings(TypedDict, total=False):
     given: tuple[str, ...]
     list_labels: bool | None
     data: str
+    columns: Mapping[str, str]
     pool: str | None
     instances: Instances
     knowledge: Path | None
@@ -78,6 +81,8 @@ class RunConfig:
         layout: "chat" or "transcript"; None for the profile's default.
         seed: Seed of the few-shot sample, and of sampling at temperatures above 0.
         data: Source of dialogues, see `localemp.data.sources`; also determines the default pool.
+        columns: What the columns of `data` are, if it is a table of the user's: {"context": "history", ...}; see
+            `localemp.data.columns.ROLES`.
         instances: How instances are built from EmpatheticDialogues.
         options: Options of the strategies' parts by name; missing ones have their defaults. `localemp.strategies` has a
             file for each part, and the command line's help lists them. `config.shots` works, too.
@@ -109,6 +114,7 @@ class RunConfig:
     layout: Layout | None = None
     seed: int = 0
     data: str = "samples"
+    columns: Mapping[str, str] = field(default_factory=dict)
     instances: Instances = "clean"
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_thinking: bool = False
@@ -142,6 +148,9 @@ class RunConfig:
         for name, each in known.items():
             default = each.default_factory() if callable(each.default_factory) else each.default
             object.__setattr__(self, name, told.get(name, default))
+        object.__setattr__(self, "columns", check_columns(self.columns))
+        if self.columns and self.instances != "clean":
+            raise OptionError(f"--instances {self.instances} is of EmpatheticDialogues, and --columns of other data")
         if self.adapter == "none":
             object.__setattr__(self, "adapter", None)
         elif self.adapter is not None:
@@ -205,6 +214,11 @@ class RunConfig:
         if name in options:
             return options[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def source(self) -> Source:
+        """The source of dialogues, as `load_dialogues` takes it."""
+        return source_of(self.data, self.columns)
 
     @classmethod
     def of(cls, settings: RunSettings, config: Self | None = None) -> Self:

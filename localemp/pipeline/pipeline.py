@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from localemp.data.sources import data_hash, load_dialogues
+from localemp.data.sources import check_split, data_hash, load_dialogues
 from localemp.dialogue import Dialogue
 from localemp.engines.base import Engine
 from localemp.engines.budget import Budget, BudgetedEngine
@@ -109,8 +109,9 @@ class Pipeline:
         Raises:
             LocalempError: The data cannot be read.
         """
-        data, instances = self.config.data, self.config.instances
-        return self._shared(("dialogues", data, split, instances), lambda: load_dialogues(data, split, instances))
+        source, instances = self.config.source, self.config.instances
+        check_split(source, split)
+        return self._shared(("dialogues", source, split, instances), lambda: load_dialogues(source, split, instances))
 
     @cached_property
     def context(self) -> PartContext:
@@ -119,7 +120,7 @@ class Pipeline:
         return PartContext(
             template=load_template(config.variant),
             options=config.options,
-            data=config.data,
+            data=config.source,
             instances=config.instances,
             seed=config.seed,
             on_progress=self.on_progress,
@@ -437,6 +438,7 @@ class Pipeline:
             "split": split,
             "instances": self.config.instances,
             "data_sha256": data_hash(dialogues),
+            **({"columns": dict(self.config.columns)} if self.config.columns else {}),
         }
 
     def _outside_code(self) -> dict[str, Any]:

@@ -193,7 +193,8 @@ async def _load(row: ActorRow, pipeline: Pipeline) -> None:
         LocalempError: Its settings differ, or something is missing.
     """
     settings = row.settings
-    here = pipeline.settings([], settings["split"]) | {"data_sha256": settings["data_sha256"]}
+    of_data = {name: settings[name] for name in ("data_sha256", "sample_seed") if name in settings}
+    here = pipeline.settings([], settings["split"]) | of_data
     if difference := compare_settings(settings, here, "in the run", f"on {socket.gethostname()}"):
         raise FatalEngineError(
             f"a node of the cluster has other settings: {'; '.join(difference)}",

@@ -19,6 +19,7 @@ from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.flow_copies import copies_of
 from localemp.pipeline.ray_actor import ActorRow, EngineActor, Share, ShareResult
+from localemp.utils.plain_errors import in_words
 from localemp.utils.redirect import output_to
 
 _CONNECT_TIMEOUT = 10.0  # seconds
@@ -204,7 +205,7 @@ def _check_address(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT).close()
     except (OSError, OverflowError) as error:
         raise FatalEngineError(
-            f"--ray {address}: no response: {error}",
+            f"--ray {address}: {in_words(error)}",
             "start a cluster with `ray start --head`, which prints its address",
         ) from error
 

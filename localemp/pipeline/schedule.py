@@ -27,6 +27,7 @@ from localemp.runs.bill import Bill
 from localemp.runs.session_bill import SessionBill
 from localemp.strategies.base import Draft, Response
 from localemp.strategies.strategy import Strategy
+from localemp.utils.plain_errors import in_words
 from localemp.utils.progress import OnProgress, Progress, each_second, silent
 
 _log = logging.getLogger(__name__)
@@ -99,8 +100,7 @@ class _Row:
 
     def __init__(self, number: int, batch: Batch) -> None:
         self.number, self.batch = number, batch
-        position_of = {dialogue.id: position for position, dialogue in enumerate(batch.chosen)}
-        self.positions = [position_of[dialogue.id] for dialogue in batch.pending]
+        self.positions = [batch.positions[dialogue.id] for dialogue in batch.pending]
         self.left = len(batch.pending)
         self.stopped: Exception | None = None
         self.stages = 1
@@ -129,7 +129,7 @@ class _Row:
         if self.stopped is None:
             self.stopped = error
             known = error if isinstance(error, LocalempError) else None
-            self.batch.error = known or LocalempError(f"{type(error).__name__}: {error}")
+            self.batch.error = known or LocalempError(f"{type(error).__name__}: {in_words(error)}")
 
     @contextmanager
     def limited(self) -> Iterator[None]:

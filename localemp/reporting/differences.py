@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from localemp.errors import OptionError, UnknownNameError
 from localemp.metrics.base import PAPER, Metric
@@ -54,10 +55,14 @@ class Difference:
 def bases_of(systems: Sequence[System], names: Sequence[str]) -> dict[str, str]:
     """Return the base run of each other run: of those named the one of the same model, else the first.
 
+    A run is named as in the tables, or by its folder.
+
     Raises:
         UnknownNameError: There is no run of such a name.
     """
     runs = {system.name: system.settings.get("model") for system in systems if system.replies is not None}
+    folders = {system.folder: system.name for system in systems if system.name in runs}
+    names = [name if name in runs else folders.get(Path(name).name, name) for name in names]
     for name in names:
         if name not in runs:
             raise UnknownNameError("run to compare with", name, runs)

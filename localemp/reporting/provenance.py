@@ -15,10 +15,10 @@ _SHOWN = 12  # of a hash; the title has all
 def provenance_table(systems: Sequence[System]) -> tuple[Table | None, tuple[tuple[str, str], ...]]:
     """Return a table of the differences, runs as columns, and names and values that all runs share."""
     runs = [system for system in systems if system.manifest is not None]
-    facts = [facts_of(system.manifest or {}) | _verified(system) for system in runs]
+    facts = [_folder(system) | facts_of(system.manifest or {}) | _verified(system) for system in runs]
     names = list(dict.fromkeys(name for each in facts for name in each))
     asked = {name for system in runs for name in _flat((system.manifest or {})["settings"])}
-    names.sort(key=lambda name: (name == "command", name not in asked))
+    names.sort(key=lambda name: (name != "run", name == "command", name not in asked))
     same = [name for name in names if len({each.get(name) for each in facts}) == 1]
     rows = tuple(
         Row(name, tuple(_cell(each.get(name)) for each in facts)) for name in names if name not in same and facts
@@ -26,6 +26,10 @@ def provenance_table(systems: Sequence[System]) -> tuple[Table | None, tuple[tup
     columns = tuple(system.name for system in runs)
     table = Table("made", "made", "What differs between the runs", "Setting", columns, rows) if rows else None
     return table, tuple((name, facts[0][name]) for name in same)
+
+
+def _folder(system: System) -> dict[str, str]:
+    return {"run": system.folder} if system.folder not in ("", system.name) else {}
 
 
 def _verified(system: System) -> dict[str, str]:

@@ -14,7 +14,8 @@ from localemp.metrics.registry import metric_entries, metrics, on_request
 from localemp.metrics.replies import Replies, replies_of
 from localemp.metrics.scoring import SCORES, on_common, read_scores, score_all, scores_path
 from localemp.runs.bill import bill_of
-from localemp.runs.run import model_name, newest, read_lines, read_manifest
+from localemp.runs.order import in_order
+from localemp.runs.run import model_name, read_lines, read_manifest
 from localemp.runs.verified import verified_line
 from localemp.utils.files import is_file
 from localemp.utils.formatting import count
@@ -29,7 +30,7 @@ class System:
 
     Attributes:
         name: The name, unique in the report.
-        about: Model and strategy, or the imported file.
+        about: Model and strategy, if the name does not say so; or the format of imported replies.
         scores: Scores by name.
         notes: What a reader needs to know: that the run is not finished, that replies are missing.
         replies: None if only scores are known.
@@ -39,6 +40,7 @@ class System:
         kept: Values of single replies by metrics that need a model; None if there are none.
         verified: What `runs verify` found last, in a line; empty if the run has not been verified.
         lost: US dollars that were paid for replies that failed, for each reply of the run.
+        folder: The end of its path, as long as is needed to make it unique.
     """
 
     name: str
@@ -52,6 +54,7 @@ class System:
     kept: KeptValues | None = None
     verified: str = ""
     lost: float = 0.0
+    folder: str = ""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -78,7 +81,7 @@ class System:
 
     @cached_property
     def items_sha256(self) -> str | None:
-        """A hash of the dialogues, independent of their order, since a run has them in the order they finished."""
+        """A hash of the dialogues, independent of their order."""
         if self.replies is None:
             return None
         return _hash(sorted(f"{item.id}\n{item.reference}\n{chr(31).join(item.turns)}" for item in self.replies.items))
@@ -105,29 +108,68 @@ def read_systems(
         DataError: A file holds no scores.
         OptionError: Two systems have one name. With `common`, if runs share no dialogue or only scores are known.
     """
-    paths = list({path.resolve(): path for path in paths}.values())
-    systems: list[System] = []
-    given = names or {}
-    called = [given.get(path) or name for path, name in zip(paths, names_of(paths), strict=True)]
+    read = {}
+    for number, path in enumerate(paths):
+        on_progress(Progress("Reading", number, len(paths), "systems"))
+        read[path] = read_system(path)
+    on_progress(Progress("Reading", len(paths), len(paths), "systems"))
+    return named_systems(read, common, names)
+
+
+def read_system(path: Path) -> System:
+    """Read a run, or a score file of imported replies; its name is not final, see `named_systems`.
+
+    Raises:
+        RunError: The folder holds no run, or no reply yet.
+        DataError: The file holds no scores.
+    """
+    return _of_scores(path) if is_file(path) else _of_run(path)
+
+
+def named_systems(
+    read: Mapping[Path, System], common: bool = False, names: Mapping[Path, str] | None = None
+) -> list[System]:
+    """Return systems by their final names, each path once; the arguments are those of `read_systems`.
+
+    Raises:
+        OptionError: As `read_systems`.
+    """
+    once = {path.resolve(): path for path in read}
+    paths = list(once.values())
+    given, folders = names or {}, names_of(paths)
+    systems = [
+        _called(replace(read[path], folder=folder), given.get(path) or folder)
+        for path, folder in zip(paths, folders, strict=True)
+    ]
+    called = [system.name for system in systems]
     if twice := [name for name in called if called.count(name) > 1]:
         raise OptionError(f"two runs are called {twice[0]}", "give each its own name")
-    for path, name in zip(paths, called, strict=True):
-        on_progress(Progress("Reading", len(systems), len(paths), "systems"))
-        systems.append(_read(path, name))
-    on_progress(Progress("Reading", len(paths), len(paths), "systems"))
     return _on_common(systems) if common and len(systems) > 1 else systems
 
 
-def has_reply(path: Path) -> bool:
-    """Return whether a run has a reply; true for a file of scores.
+def plain_names(read: Mapping[Path, System], given: Mapping[Path, str]) -> dict[Path, str]:
+    """Return names that need no explanation, for tables that leave this machine: model and strategy.
 
-    Raises:
-        RunError: It is no run, or a line before the first reply is damaged.
+    Runs of which these are the same have the end of their path behind it. Imported replies have the name of their file.
+
+    Args:
+        read: The systems.
+        given: Names that were chosen, which stay.
     """
-    if is_file(path):
-        return True
-    read_manifest(path)
-    return any("reply" in record for _, record in read_lines(path))
+    folders = dict(zip(read, names_of(list(read)), strict=True))
+    described = {path: describe(system.settings) for path, system in read.items() if system.manifest is not None}
+    names = {}
+    for path, folder in folders.items():
+        text = described.get(path, "")
+        told = f"{text}: {folder}" if list(described.values()).count(text) > 1 else text
+        names[path] = given.get(path) or told or folder
+    return names
+
+
+def _called(system: System, name: str) -> System:
+    replies = None if system.replies is None else replace(system.replies, name=name)
+    about = "" if name.startswith(system.about) else system.about
+    return replace(system, name=name, about=about, replies=replies)
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
@@ -151,25 +193,27 @@ def describe(settings: Mapping[str, Any]) -> str:
     details = [count(settings["shots"], "shot")] if settings.get("shots") else []
     details += [f"given {' and '.join(settings['given'])}"] if settings.get("given") else []
     details += [str(settings["variant"])] if settings.get("variant", "paper") != "paper" else []
-    return f"{model_name(settings)}, {strategy}" + (f" ({', '.join(details)})" if details else "")
+    return f"{model_name(settings)} {strategy}".strip() + (f" ({', '.join(details)})" if details else "")
 
 
-def _read(path: Path, name: str) -> System:
-    if is_file(path):
-        scored = read_scores(path)
-        about = str(scored.source.get("format", "scores alone"))
-        scores = {score.name: score for score in scored.scores}
-        return System(name, about, scores, scored.notes, source=scored.source)
+def _of_scores(path: Path) -> System:
+    scored = read_scores(path)
+    about = str(scored.source.get("format", "scores alone"))
+    scores = {score.name: score for score in scored.scores}
+    return System(path.name, about, scores, scored.notes, source=scored.source)
+
+
+def _of_run(path: Path) -> System:
     manifest, lines = read_manifest(path), list(read_lines(path))
-    replies = replace(replies_of(path, manifest, lines), name=name)
+    replies = replies_of(path, manifest, lines)
     lost = bill_of((record for _, record in lines), manifest["sessions"]).failed
     return System(
-        name,
+        path.name,
         describe(manifest["settings"]),
         _scores(path, replies),
         replies.notes,
         replies,
-        tuple(newest(lines)),
+        tuple(in_order(path, lines)),
         manifest,
         kept=read_values(path, replies),
         verified=verified_line(path),

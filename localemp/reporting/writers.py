@@ -1,7 +1,7 @@
 """The tables as Markdown, LaTeX and CSV."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from localemp.reporting.tables import NOT_AVAILABLE, NOT_GIVEN, Cell, Row, Table, spans, told_once
 from localemp.utils import csv_writer
@@ -22,7 +22,17 @@ def markdown(tables: Sequence[Table]) -> str:
 def latex(tables: Sequence[Table]) -> str:
     """Write all tables as LaTeX for booktabs; the paper's rows in grey."""
     head = "% Needs \\usepackage{booktabs} and \\usepackage{xcolor}, and T1 or LuaLaTeX for quotation marks.\n"
-    return head + "\n".join(_latex(table) for table in tables)
+    return head + "\n".join(_latex(table, legend) for table, legend in zip(tables, _legends(tables), strict=True))
+
+
+def _legends(tables: Sequence[Table]) -> Iterator[str]:
+    """Yield for each table what its rows are that no table above has; LaTeX rows have no second line for it."""
+    told: set[tuple[str, str]] = set()
+    for table in tables:
+        rows = {(row.name, row.about) for row in table.rows if row.about and not row.published} - told
+        told |= rows
+        shown = [f"{row.name}: {row.about}" for row in table.rows if (row.name, row.about) in rows]
+        yield f"Rows: {'; '.join(shown)}." if shown else ""
 
 
 def csv_wide(table: Table) -> str:
@@ -83,13 +93,14 @@ def _md_note(text: str) -> str:
     return "".join(f"`{part}`" if index % 2 else _md(part) for index, part in enumerate(spans(text)))
 
 
-def _latex(table: Table) -> str:
+def _latex(table: Table, legend: str) -> str:
     rows = []
     for rule, row in table.parted:
         if rule:
             rows.append(r"    \midrule")
         rows.append(_tex_row(row))
     notes = [(f"$^{{{note.mark}}}$ " if note.mark else "") + _tex_note(note.text) for note in table.notes]
+    notes += [tex(legend)] if legend else []
     made = [f"%   {signature}: {names}".replace("\n", " ") for signature, names in table.made]
     lines = [
         r"\begin{table}",

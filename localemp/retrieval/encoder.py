@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from localemp.errors import OptionError, WeightsError
 from localemp.models.data_only import check_data_only
+from localemp.utils.plain_errors import in_words
 from localemp.utils.timing import count_seconds
 from localemp.utils.torch import pick_device, quiet_transformers
 from localemp.utils.truncation import beginning_in_sight, cut_beginning, end_in_sight, sentence_starts
@@ -170,7 +171,7 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> SentenceTra
         return model
     # Invalid configurations can raise anything.
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = in_words(error)
         raise WeightsError(f"cannot load the sentence encoder in {folder}: {reason}", hint) from error
 
 

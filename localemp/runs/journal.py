@@ -9,7 +9,7 @@ known to be a journal or empty.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -277,13 +277,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_lines(
-    path: Path, check: Callable[[dict[str, Any]], None] = Journal.check_line
+    path: Path, check: Callable[[dict[str, Any]], None] = Journal.check_line, only: Container[int] | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield every line with its number, from 1. A truncated last line is left out.
 
     Args:
         path: The file; a missing file has no lines.
         check: The journal's `check_line`.
+        only: Numbers of the lines that are wanted; None for all.
 
     Raises:
         RunError: A line is damaged (says which), or the file cannot be read.
@@ -291,17 +292,20 @@ def read_lines(
     if path.exists() and not path.is_file():
         raise RunError(f"{path}: cannot be read: Not a regular file", "give a run written by localemp")
     try:
-        for number, _, record in numbered_lines(path, check):
+        for number, _, record in numbered_lines(path, check, only):
             yield number, record
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror or error}", "check its permissions") from error
 
 
-def numbered_lines(path: Path, check: Callable[[dict[str, Any]], None]) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield number, end offset and record of every line; raises OSError if the file cannot be read."""
+def numbered_lines(
+    path: Path, check: Callable[[dict[str, Any]], None], only: Container[int] | None = None
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yield number, end offset and record of every wanted line; raises OSError if the file cannot be read."""
     try:
         for number, end, line in whole_lines(path):
-            yield number, end, _record(path, number, line, check)
+            if only is None or number in only:
+                yield number, end, _record(path, number, line, check)
     except LongLineError as error:
         raise _damaged(path, error.line, str(error)) from error
 

@@ -9,7 +9,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,15 +20,17 @@ from localemp.errors import LocalempError
 from localemp.prompting.flow import MOST_STAGES
 from localemp.runs import journal
 from localemp.runs.bill import Bill, bill_of
-from localemp.runs.journal import MANIFEST, Journal, newest, read_manifest
+from localemp.runs.journal import MANIFEST, Journal, read_manifest
+from localemp.runs.order import in_order
 from localemp.strategies.base import Draft, Response, Stage
 from localemp.utils.config_diff import former_settings, without_former_code
 from localemp.utils.files import is_file, is_folder
+from localemp.utils.plain_errors import in_words
 from localemp.utils.redaction import redact_settings, redact_text
 from localemp.utils.validation import Lenient
 
 __all__ = [
-    "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "default_folder", "failure_record", "list_runs", "newest",
+    "MANIFEST", "RESPONSES", "Journal", "Run", "count_lines", "default_folder", "failure_record", "list_runs",
     "read_bill", "read_lines", "read_manifest", "read_records", "response_record", "settings_hash", "thinking_tokens",
 ]  # fmt: skip
 
@@ -98,6 +100,7 @@ class _Reply(Lenient):
     """A line with a reply; fields with defaults are missing in older versions."""
 
     reply: str
+    position: _Tokens | None = None
     raw: str = ""
     finish_reason: str | None = None
     turns: list[str] = Field(default_factory=list)
@@ -116,6 +119,7 @@ class _Reply(Lenient):
 
 class _Failure(Lenient):
     error: _Error
+    position: _Tokens | None = None
     paid: list[_Paid] = Field(default_factory=list)
     unanswered: _Unanswered | None = None
 
@@ -124,6 +128,7 @@ class _Failure(Lenient):
 _ONLY_IF_SET = {
     "answer",
     "asked_by",
+    "position",
     "sampling",
     "skipped",
     "support_strategies",
@@ -177,15 +182,26 @@ def _add(part: dict[str, Any], defaults: dict[str, Any]) -> None:
 
 
 class Run(Journal):
-    """A run folder that is open for writing; ids are those of dialogues."""
+    """A run folder that is open for writing; ids are those of dialogues.
+
+    Attributes:
+        positions: The position of each dialogue in the data, which its line keeps.
+    """
 
     lines = RESPONSES
     option = "--out"
+    positions: Mapping[str, int] = {}
 
     @staticmethod
     def check_line(record: dict[str, Any]) -> None:
         """Validate a line; see `check_response`."""
         check_response(record)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Append a line with its position; as `Journal.append` does."""
+        name = record["id"]
+        position = {"position": self.positions[name]} if name in self.positions else {}
+        super().append({"id": name, **position, **record})
 
 
 def response_record(response: Response) -> dict[str, Any]:
@@ -226,32 +242,36 @@ def thinking_tokens(stage: Mapping[str, Any]) -> int | None:
 
 def failure_record(name: str, error: Exception) -> dict[str, Any]:
     """Return a failure as a line, with secrets masked."""
-    record = {"type": type(error).__name__, "message": redact_text(str(error))}
+    message = in_words(error) if isinstance(error, OSError) else str(error)
+    record = {"type": type(error).__name__, "message": redact_text(message)}
     if isinstance(error, LocalempError) and error.hint:
         record["hint"] = redact_text(error.hint)
     return {"id": name, "error": record}
 
 
-def read_records(folder: Path, name: str = RESPONSES) -> list[dict[str, Any]]:
-    """Read the newest line of every dialogue, in the order in which dialogues first appear, without a truncated end.
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Read the newest line of every dialogue, in the data's order (`in_order`), without a truncated end.
 
     Args:
         folder: The folder of the run.
-        name: Name of the file in it.
 
     Raises:
         RunError: A line is damaged; says which.
     """
-    return newest(read_lines(folder, name))
+    return in_order(folder, read_lines(folder))
 
 
-def read_lines(folder: Path, name: str = RESPONSES) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield every line of a run with its number, from 1, without a truncated end.
+def read_lines(folder: Path, only: Container[int] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the lines of a run with their numbers, from 1, as they were written, without a truncated end.
+
+    Args:
+        folder: The folder of the run.
+        only: Numbers of the lines that are wanted; None for all.
 
     Raises:
         RunError: As in `read_records`.
     """
-    return journal.read_lines(folder / name, check_response if name == RESPONSES else Journal.check_line)
+    return journal.read_lines(folder / RESPONSES, check_response, only)
 
 
 def count_lines(folder: Path) -> tuple[int, int]:

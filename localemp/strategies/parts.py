@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from localemp.data.conversations import Instances
+from localemp.data.reader import Source
 from localemp.errors import OptionError
 from localemp.models.profiles import Kind, load_profile
 from localemp.models.weights import Weights, resolve
@@ -33,7 +34,7 @@ class PartContext:
     Attributes:
         template: The prompt template.
         options: Values of the parts' options; missing ones have their defaults.
-        data: Source of the dialogues, as in `--data`.
+        data: Source of the dialogues, as `load_dialogues` takes it.
         instances: How instances are built from EmpatheticDialogues.
         seed: Seed of samples.
         on_progress: Called with bytes fetched or verified, and with dialogues embedded.
@@ -43,7 +44,7 @@ class PartContext:
 
     template: Template
     options: Mapping[str, Any] = field(default_factory=dict)
-    data: str = "samples"
+    data: Source = "samples"
     instances: Instances = "clean"
     seed: int = 0
     on_progress: OnProgress = silent

@@ -168,8 +168,9 @@ def test_runs_are_listed_and_shown_with_their_stages(localemp, script, data):
     assert "Stage 1: feeling" in shown.stdout
     assert "emotion may be sad." in shown.stdout
     assert json.loads(localemp("runs", "show", "runs/mine", "--index", 0, "--json").stdout)["id"] == "d0"
+    assert "Story number 1." in localemp("runs", "show", "runs/mine", "--id", "d1").stdout
     outside = localemp("runs", "show", "runs/mine", "--index", 2)
-    assert (outside.returncode, "has 2 lines" in outside.stderr) == (2, True)
+    assert (outside.returncode, "--index 2: runs/mine has 2 dialogues, 0 to 1" in outside.stderr) == (2, True)
 
 
 def test_data_is_shown_as_it_is(localemp, script, tmp_path):

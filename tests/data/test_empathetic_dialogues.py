@@ -137,7 +137,7 @@ def test_other_column_order_gzip_and_byte_order_mark(tmp_path):
         (b"", None, "empty"),
         (b"\xef\xbb\xbf\n", None, "empty"),
         (HEADER.encode() + b"\n\n", None, "no rows"),
-        (b"c1,1,sad,p,7,Hi,,\n", 1, "lacks conv_id, utterance_idx"),
+        (b"c1,1,sad,p,7,Hi,,\n", 1, "not EmpatheticDialogues; its columns are c1, 1, sad"),
         (b"conv_id,context,prompt,utterance\nc1,sad,p,Hi\n", 1, "lacks utterance_idx"),
         (HEADER.encode() + b"\nc1,1,sad,p,7,Hi,,\nc1,two,sad,p,7,Hi,,\n", 3, "'two' is not a whole number"),
         (HEADER.encode() + b"\nc1,1,sad,p\n", 2, "4 fields, expected 8"),

@@ -100,7 +100,7 @@ def test_unknown_kind_of_instances(folder):
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_limit_below_one(jsonl, limit):
-    with pytest.raises(OptionError, match=f"limit is {limit}"):
+    with pytest.raises(OptionError, match=f"--limit {limit}: too small"):
         load_dialogues(str(jsonl), limit=limit)
 
 

@@ -8,6 +8,7 @@ import pytest
 from whole_flow import FLOW, write_flow
 
 import localemp
+from localemp.data.subset import Subset
 from localemp.errors import LocalempError, OptionError, RunError
 from localemp.estimates.estimate import Dollars, Estimate, RowEstimate, duration
 from localemp.estimates.hosted_tokens import HostedTokenizer
@@ -254,7 +255,7 @@ def test_tokens_of_hosted_models_are_counted_by_characters_without_tiktokens_fil
 def test_rows_of_an_experiment_read_each_finished_run_once(script):
     done = localemp.generate(limit=10, script=script)
     sources = LengthSources()
-    rows = [Batch(Pipeline(RunConfig(script=script, seed=seed)), limit=1) for seed in range(2)]
+    rows = [Batch(Pipeline(RunConfig(script=script, seed=seed)), subset=Subset(1)) for seed in range(2)]
     first = ReplyLengths(rows[0], sources).of("reply", 128)
     assert "the mean of 10 completions" in first.how
     shutil.rmtree(done.folder)

@@ -12,6 +12,7 @@ import pytest
 from tiny_adapter import write_adapter
 
 from localemp.commands.verify import verify
+from localemp.data.subset import Subset
 from localemp.engines.adapted import AdaptableEngine
 from localemp.engines.base import Completion, Engine, TextScore
 from localemp.engines.forwarding import ForwardingEngine
@@ -59,7 +60,7 @@ def replies(folder: Path) -> set[str]:
 
 async def answer(*configs: RunConfig) -> list[Batch]:
     root = Pipeline(configs[0])
-    batches = [Batch(root.sharing(each), limit=3, name=f"row {number}") for number, each in enumerate(configs)]
+    batches = [Batch(root.sharing(each), subset=Subset(3), name=f"row {number}") for number, each in enumerate(configs)]
     with ExitStack() as stack:
         for batch in batches:
             stack.enter_context(batch.open())
@@ -104,8 +105,8 @@ async def test_what_is_recorded_and_what_a_changed_file_means(place):
     }  # fmt: skip
     write_adapter(place / "mine", seed=7)
     with pytest.raises(RunError, match=r"adapter_sha256: .* in the run, .* now"):
-        Batch(Pipeline(config("one=mine")), limit=3, folder=batch.folder).open()
-    assert Batch(Pipeline(config("one=mine")), limit=3).folder != batch.folder
+        Batch(Pipeline(config("one=mine")), subset=Subset(3), folder=batch.folder).open()
+    assert Batch(Pipeline(config("one=mine")), subset=Subset(3)).folder != batch.folder
 
 
 def test_without_an_adapter_nothing_is_recorded_that_was_not_before():

@@ -12,6 +12,7 @@ import pytest_asyncio
 from first_choices import ROUNDING, float32_model, gaps, logprob, score_rounding
 
 from localemp.data.sources import load_dialogues
+from localemp.data.subset import Subset
 from localemp.dialogue import EMOTIONS, Message
 from localemp.engines.vllm.engine import VLLMEngine
 from localemp.errors import EngineError, PromptTooLongError, UnknownNameError
@@ -246,7 +247,7 @@ async def test_an_estimate_counts_the_prefix_cache_as_vllm_does(engine, tmp_path
     config = replace(RECIPE, strategy=strategy, engine_args={"kv_cache_memory_bytes": 2**30}, data="bundled")
 
     async def answer(name):
-        batch = Batch(Pipeline(config), limit=24, folder=tmp_path / name)
+        batch = Batch(Pipeline(config), subset=Subset(24), folder=tmp_path / name)
         drafts = await draft_all(batch.pipeline.strategy, batch.chosen)
         with batch.open() as run:
             estimator = Estimator()

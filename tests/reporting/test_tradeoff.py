@@ -11,7 +11,7 @@ from small_runs import four, make_run
 from tiny_roberta import LAYER, save_tiny_roberta
 
 import localemp
-from localemp.errors import OptionError, RunError, UnknownNameError
+from localemp.errors import LocalempError, OptionError, RunError, UnknownNameError
 from localemp.metrics.registry import metric
 from localemp.metrics.significance import value_interval
 from localemp.reporting.cost import effort_of
@@ -161,13 +161,50 @@ def test_a_study_s_systems_are_called_as_runs_are_named(tmp_path):
     assert made.study.systems == ("0-shot", "near")
 
 
-def test_an_empty_run_is_left_out_and_named(tmp_path):
-    empty = make_run(tmp_path / "empty", {}, failed="a")
-    made = localemp.report([four(tmp_path / "zero"), empty], html=tmp_path / "r.html", markdown=tmp_path / "r.md")
+def test_runs_that_cannot_be_used_are_left_out_and_named(tmp_path, caplog):
+    """What `runs/*` gives: a run without a reply, a damaged one, one with a damaged line, a folder, and a file."""
+    zero = four(tmp_path / "zero")
+    (four(tmp_path / "cut") / "responses.jsonl").open("a").write("{]\n")
+    for name, manifest in (("bad", "{"), ("none", None)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ("manifest.json" if manifest else "x")).write_text(manifest or "")
+    (tmp_path / "notes.txt").write_text("Hi.")
+    make_run(tmp_path / "empty", {}, failed="a")
+    left_out = [tmp_path / name for name in ("bad", "cut", "empty", "none", "notes.txt")]
+    made = localemp.report([*left_out, zero], html=tmp_path / "r.html", markdown=tmp_path / "r.md")
+    scored = localemp.score([*left_out, zero], metric="B-2")
+    assert len(scored.systems) == len(made.report.systems) == 1
+    told = ("manifest is damaged", "line 5: cannot be read", "no replies yet", "is not a run", "holds no scores")
+    for place, what in enumerate(told):
+        assert what in made.report.notes[place]
+        assert all(text.startswith("left out: ") for text in (made.report.notes[place], scored.left_out[place]))
+        assert made.report.notes[place] in caplog.messages
     for file in made.written:
-        assert "empty is not here: no reply yet." in file.read_text()
+        assert "left out: " in file.read_text() and "empty: no replies yet" in file.read_text()
     with pytest.raises(RunError, match="no replies yet"):
-        localemp.report([empty])
+        localemp.report(tmp_path / "empty")
+    with pytest.raises(LocalempError, match="manifest is damaged"):
+        localemp.score(left_out)
+    with pytest.raises(RunError, match="is not a run"):  # a mistake in the command, whatever the other runs are
+        localemp.report([zero, tmp_path / "zrro"])
+
+
+def test_rows_need_no_explanation(tmp_path):
+    runs = [
+        four(tmp_path / "x1", model="llama", shots=1, given=["emotion"], strategy="few-shot"),
+        four(tmp_path / "x2", temperature=0.7),
+        four(tmp_path / "x3", temperature=0.0),
+    ]
+    names = ["llama few-shot (1 shot, given emotion)", "scripted zero-shot: x2", "scripted zero-shot: x3"]
+    made = localemp.report(runs, published="none", latex=tmp_path / "t.tex", csv=tmp_path / "t.csv")
+    text = (tmp_path / "t.tex").read_text()
+    assert [row.name for row in made.tables[0].rows] == names
+    assert all(f"    {name} & 4 &" in text for name in names) and "Rows:" not in text
+    by_folder = localemp.report(runs, against="x2")
+    assert "Against scripted zero-shot: x2, 4 dialogues" in [table.title for table in by_folder.tables]
+    localemp.report({"mine": runs[0], "other": runs[1]}, published="none", latex=tmp_path / "t.tex")
+    text = (tmp_path / "t.tex").read_text()
+    assert text.count("Rows: mine: llama few-shot (1 shot, given emotion); other: scripted zero-shot.") == 1
 
 
 def test_a_comparison_without_a_common_dialogue_says_why(tmp_path):
@@ -183,7 +220,7 @@ def test_kept_values_give_bertscore_on_shared_dialogues(tmp_path):
     whole, part = make_run(tmp_path / "whole", NEAR), make_run(tmp_path / "part", {"a": "Oh.", "b": "Oh no."})
     localemp.score([whole, part], bertscore_model=model)
     common = localemp.report([whole, part], common=True, against="part")
-    row = next(row for row in common.tables[0].rows if row.name == "whole")
+    row = next(row for row in common.tables[0].rows if row.name == "scripted zero-shot: whole")
     shared = make_run(tmp_path / "shared", {name: NEAR[name] for name in "ab"})
     alone = localemp.score(shared, bertscore_model=model).systems[0].score("F_BERT")
     assert row.cells[common.tables[0].columns.index("F_BERT")].value == pytest.approx(alone.value)

@@ -12,7 +12,7 @@ from small_study import small_study
 from localemp.engines.planner import Planner
 from localemp.engines.scripted import Entry, ScriptedEngine
 from localemp.errors import FatalEngineError, JudgeError, OptionError, PromptError
-from localemp.runs.run import read_records
+from localemp.runs.journal import newest, read_lines
 from localemp.sampling import Sampling
 from localemp.studies.judging.judge import Judge, JudgeLog, questions
 from localemp.studies.judging.prompts import JudgePrompts
@@ -85,12 +85,12 @@ def test_a_judge_that_talks_nonsense_is_stopped(localemp, tmp_path):
     assert done.returncode == JudgeError.exit_code
     assert "20 of 20 answers cannot be read, such as 'I am so sorry to hear that.'" in done.stderr
     assert "another --model" in done.stderr
-    kept = len(read_records(study.folder / "judges" / "scripted", VOTES))
+    kept = len(newest(read_lines(study.folder / "judges" / "scripted" / VOTES)))
     assert 20 <= kept < 100
     again = localemp(*command)
     assert again.returncode == JudgeError.exit_code
     assert "cannot be read" in again.stderr
-    assert len(read_records(study.folder / "judges" / "scripted", VOTES)) == kept, "nothing more is asked"
+    assert len(newest(read_lines(study.folder / "judges" / "scripted" / VOTES))) == kept, "nothing more is asked"
     assert read_judge(study.folder / "judges" / "scripted") == []
 
 
@@ -100,7 +100,7 @@ async def test_an_order_without_a_readable_answer_gives_no_vote(tmp_path):
     stats = read_stats(folder)
     assert (stats.answers, stats.unparsable, stats.votes, stats.missing, stats.flips) == (36, 3, 15, 3, 0)
     assert "i3" not in {vote.item for vote in read_judge(folder)}
-    line = next(record for record in read_records(folder, VOTES) if record["answer"] is None)
+    line = next(record for record in newest(read_lines(folder / VOTES)) if record["answer"] is None)
     assert line["problem"] == "it states no answer"
 
 
@@ -204,7 +204,7 @@ async def test_ratings_are_about_one_reply_and_their_median_counts(tmp_path):
     values = {vote.reply[-1]: vote.value for vote in votes}
     assert values == {"0": 2, "1": 4, "2": 3}
     assert (stats.flip_rate, stats.first_share, stats.unparsable, stats.votes) == (None, None, 9, 27)
-    assert {record["seed"] for record in read_records(folder, VOTES)} == {3, 4, 5}
+    assert {record["seed"] for record in newest(read_lines(folder / VOTES))} == {3, 4, 5}
 
 
 def test_votes_that_would_all_be_the_same_are_refused(tmp_path):
@@ -301,7 +301,7 @@ def test_a_judge_that_thinks_is_read_without_its_thoughts(localemp, tmp_path):
     study = small_study(tmp_path / "study")
     with FakeServer(rule=serve) as server:
         done = localemp("study", "judge", "study", "--model", "tiny", "--base-url", server.url)
-    records = read_records(study.folder / "judges" / "tiny", VOTES)
+    records = newest(read_lines(study.folder / "judges" / "tiny" / VOTES))
     answers = [record for record in records if "error" not in record]
     failed = [record for record in records if "error" in record]
     assert {(record["answer"], record["thinking"]) for record in answers} == {("A", "Rating: B? No.")}

@@ -13,8 +13,7 @@ from small_study import small_study
 from localemp.engines.base import Completion
 from localemp.engines.scripted import Entry, ScriptedEngine
 from localemp.errors import JudgeError, OptionError, PromptError, RunError
-from localemp.runs.journal import read_manifest
-from localemp.runs.run import read_records
+from localemp.runs.journal import newest, read_lines, read_manifest
 from localemp.sampling import Sampling
 from localemp.studies.judging.judge import Judge, JudgeLog, questions
 from localemp.studies.judging.parsing import parse_letter
@@ -58,7 +57,7 @@ async def test_the_mean_of_both_orders_decides(tmp_path):
     assert (stats.flips, stats.pairs, stats.measured, stats.first_share) == (0, 18, 36, 0.5)
     assert (stats.mass, stats.confidence) == (pytest.approx(0.8), pytest.approx(0.75))
     assert stats.first_probability == pytest.approx(0.9 / 1.5)
-    line = read_records(folder, VOTES)[0]
+    line = newest(read_lines(folder / VOTES))[0]
     assert line["probabilities"] == pytest.approx({"A": 0.875, "B": 0.125, "tie": 0})
     assert (line["answer"], line["choice_mass"], "choices" in line) == ("A", pytest.approx(0.8), False)
     assert line["messages"][0]["content"].endswith("C if neither is.")
@@ -102,7 +101,7 @@ async def test_a_rating_is_the_mean_of_the_scale(tmp_path):
         check_vote(study, vote)
     assert all((vote.value, vote.confidence) == (pytest.approx(4.0), pytest.approx(0.6)) for vote in votes)
     assert (stats.flip_rate, stats.first_probability, stats.measured) == (None, None, 12)
-    line = read_records(folder, VOTES)[0]
+    line = newest(read_lines(folder / VOTES))[0]
     assert line["answer"] == 4
     assert set(line["probabilities"]) == set("12345")
     sure = await judged(small_study(tmp_path / "sure", "rating", items=1), [{"choices": {"5": 0.3}}])

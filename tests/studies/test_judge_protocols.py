@@ -7,9 +7,8 @@ import pytest
 from small_study import small_study
 
 from localemp.errors import JudgeError, OptionError, PromptError, UnknownNameError
-from localemp.runs.journal import read_manifest
+from localemp.runs.journal import newest, read_lines, read_manifest
 from localemp.runs.judge_answers import VOTES
-from localemp.runs.run import read_records
 from localemp.sampling import Sampling
 from localemp.studies.judging.judge import Judge, questions
 from localemp.studies.judging.parsing import parse_verdict
@@ -106,7 +105,7 @@ def test_mt_bench_judges_pairs(localemp, tmp_path):
     assert "36 answers, 6 unparsable (16.7%); 15 votes, 3 missing" in done.stdout
     votes = {vote.item: vote.value for vote in read_judge(study.folder / "judges" / "scripted")}
     assert (votes["i3"], votes["i4"], votes["i0"]) == ("k3-0", "tie", "tie")
-    lines = read_records(study.folder / "judges" / "scripted", VOTES)
+    lines = newest(read_lines(study.folder / "judges" / "scripted" / VOTES))
     assert {line["problem"] for line in lines if line["answer"] is None} == {"it has no verdict in the form [[...]]"}
     settings = read_manifest(study.folder / "judges" / "scripted")["settings"]
     assert (settings["prompts"], settings["verdict"]) == ("mt-bench", "[[{answer}]]")
@@ -126,7 +125,7 @@ def test_mt_bench_rates_on_the_scale_of_the_study(localemp, tmp_path):
     done = localemp("study", "judge", "study", "--script", path, "--prompts", "mt-bench")
     assert done.returncode == 0, done.stderr
     assert {vote.reply[-1]: vote.value for vote in read_judge(study.folder / "judges" / "scripted")} == {"0": 4, "1": 1}
-    line = read_records(study.folder / "judges" / "scripted", VOTES)[0]
+    line = newest(read_lines(study.folder / "judges" / "scripted" / VOTES))[0]
     assert (
         'on a scale of 1 to 5 by strictly following this format: "[[rating]]", for example: "Rating: [[3]]"'
         in (line["messages"][0]["content"])
@@ -152,7 +151,7 @@ def test_g_eval_weights_scores_by_their_probabilities(localemp, tmp_path):
     assert done.returncode == 0, done.stderr
     votes = {vote.reply[-1]: vote.value for vote in read_judge(study.folder / "judges" / "scripted")}
     assert votes == {"0": pytest.approx(4.25), "1": pytest.approx(1.5)}
-    prompt = read_records(study.folder / "judges" / "scripted", VOTES)[0]["messages"][0]["content"]
+    prompt = newest(read_lines(study.folder / "judges" / "scripted" / VOTES))[0]["messages"][0]["content"]
     assert "Empathy (1-5; 1: not at all, 5: fully) - What Empathy means." in prompt
     assert "2. Read the reply. In it: check whether it takes up how the speaker feels and why" in prompt
     assert prompt.endswith("Evaluation Form (scores ONLY):\n\n- Empathy:")
@@ -199,7 +198,10 @@ def test_epitome_is_a_study_of_three_levels_and_a_rubric(localemp, tmp_path, epi
     assert done.returncode == 0, done.stderr
     votes = read_judge(epitome.folder / "judges" / "scripted")
     assert {vote.aspect: vote.value for vote in votes} == {MECHANISMS[0]: 1.75, MECHANISMS[1]: 0, MECHANISMS[2]: 0}
-    shown = [line["messages"][0]["content"] for line in read_records(epitome.folder / "judges" / "scripted", VOTES)[:3]]
+    shown = [
+        line["messages"][0]["content"]
+        for line in newest(read_lines(epitome.folder / "judges" / "scripted" / VOTES))[:3]
+    ]
     for text, level in zip(shown, ("worried about you", "You must have been terrified", "since she"), strict=True):
         assert "The levels (0: not at all, 1: weakly, 2: strongly):\n\n0: " in text
         assert level in text.partition("The levels")[2]

@@ -20,6 +20,7 @@ from localemp.protocol.completions import ParsedCompletion as Chunk
 from localemp.protocol.compression import ACCEPTED, Decompressor
 from localemp.protocol.errors import MAX_ERROR_BYTES, MalformedResponseError, ResponseError, ServerError
 from localemp.protocol.streams import StreamReader
+from localemp.utils.plain_errors import in_words
 
 CHAT = "/v1/chat/completions"
 
@@ -115,7 +116,7 @@ class Client:
         except ResponseError as error:
             answer.status, answer.error = 200, error.message
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            answer.error = f"{type(error).__name__}: {error}"
+            answer.error = f"{type(error).__name__}: {in_words(error)}"
         answer.ended = time.perf_counter()
         return answer
 

@@ -21,6 +21,7 @@ from localemp.bench.roofline.architectures import (
     windows_of,
 )
 from localemp.utils.json_reader import JSONError, load_object
+from localemp.utils.plain_errors import in_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +191,7 @@ def _read(folder: Path, engine_args: Mapping[str, Any]) -> ModelShape:
     try:
         config = load_object(path)
     except (OSError, JSONError) as error:
-        raise UncountedError(f"{path}: no readable configuration: {error}") from error
+        raise UncountedError(f"{path}: no readable configuration: {in_words(error)}") from error
     if engine_args.get("hf_overrides"):
         raise UncountedError("hf_overrides changes the model's configuration")
     # vLLM's "auto" is 16 bits, also for weights that are kept in 32.

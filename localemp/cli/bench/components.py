@@ -8,13 +8,14 @@ import click
 
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.command import Command
-from localemp.cli.options import data_options
+from localemp.cli.options import data_options, dialogues_of
 from localemp.cli.types import NAME, PATH
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from localemp.bench.result import Recording
+    from localemp.dialogue import Dialogue
     from localemp.metrics.replies import Replies
 
 _seed = click.option("--seed", default=0, show_default=True, help="Seed of the synthetic rows.")
@@ -56,6 +57,7 @@ def _dialogues(default: int) -> Callable[[Any], Any]:
 @out_option
 def retrieval(
     data: str,
+    columns: dict[str, str],
     split: str,
     instances: Any,
     dialogues: int,
@@ -75,13 +77,13 @@ def retrieval(
     """
     from localemp.bench.components import measure_encoder, measure_search
     from localemp.cli.display import Display
-    from localemp.data.sources import data_hash, load_dialogues
+    from localemp.data.sources import data_hash
     from localemp.models.profiles import load_profile
     from localemp.models.weights import resolve
     from localemp.retrieval.encoder import Encoder
     from localemp.strategies.similar import similarity_text
 
-    asked = load_dialogues(data, split, instances, dialogues)
+    asked = dialogues_of(data, columns, split, instances, dialogues)
     texts = [similarity_text(each.turns, "context") for each in asked]
     with Display() as display:
         found = resolve(load_profile(encoder, "encoder"), display.on_progress)
@@ -116,6 +118,7 @@ def retrieval(
 @out_option
 def comet(
     data: str,
+    columns: dict[str, str],
     split: str,
     instances: Any,
     dialogues: int,
@@ -133,9 +136,9 @@ def comet(
     from localemp.cli.display import Display
     from localemp.commonsense.events import event_of
     from localemp.commonsense.source import open_source
-    from localemp.data.sources import data_hash, load_dialogues
+    from localemp.data.sources import data_hash
 
-    event, asked = event_of("context"), load_dialogues(data, split, instances, dialogues)
+    event, asked = event_of("context"), dialogues_of(data, columns, split, instances, dialogues)
     events = [event(dialogue) for dialogue in asked]
     with Display() as display:
         sources = [open_source(comet, display.on_progress, beams=each, device=device) for each in beams]
@@ -156,6 +159,7 @@ def comet(
 @out_option
 def score(
     data: str,
+    columns: dict[str, str],
     split: str,
     instances: Any,
     dialogues: int,
@@ -172,7 +176,7 @@ def score(
     from localemp.cli.display import Display
     from localemp.metrics.bertscore import BertScore
 
-    replies = _replies(data, split, instances, dialogues, run)
+    replies = _replies(lambda: dialogues_of(data, columns, split, instances), dialogues, run)
     about = {"replies_sha256": replies.sha256, "replies": replies.name}
     with Display() as display, _recording("score", f"{len(replies):,} replies", out, about) as recording:
         with display.clock("scoring"):
@@ -183,13 +187,12 @@ def score(
                 recording.add(measure_bertscore(lambda: BertScore(bertscore_model, fetch=False), replies, repeats))
 
 
-def _replies(data: str, split: str, instances: Any, most: int, run: Path | None) -> "Replies":
+def _replies(read: "Callable[[], list[Dialogue]]", most: int, run: Path | None) -> "Replies":
     from localemp.bench.components import replies_of_data
-    from localemp.data.sources import load_dialogues
     from localemp.metrics.replies import replies_of_run
 
     if run is None:
-        return replies_of_data(load_dialogues(data, split, instances), most)
+        return replies_of_data(read(), most)
     replies = replies_of_run(run)
     return replies.only(set(replies.ids[:most]))
 

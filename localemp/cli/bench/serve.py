@@ -11,7 +11,7 @@ import click
 
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.command import Command
-from localemp.cli.options import adapter_option, data_options
+from localemp.cli.options import adapter_option, data_options, dialogues_of
 from localemp.cli.types import NAME
 from localemp.serving.api_key import KEY_VARIABLE
 from localemp.utils.progress import Progress
@@ -82,6 +82,7 @@ def serve(
     concurrency: tuple[int, ...] | None,
     limits: tuple[str, ...],
     data: str,
+    columns: dict[str, str],
     split: str,
     instances: Any,
     check: bool,
@@ -96,7 +97,7 @@ def serve(
     """
     from localemp.bench.result import Recording
     from localemp.cli.display import Display
-    from localemp.data.sources import data_hash, load_dialogues
+    from localemp.data.sources import data_hash
     from localemp.engines.openai.target import shown_url
     from localemp.errors import OptionError
     from localemp.pipeline.config import RunConfig
@@ -123,12 +124,13 @@ def serve(
             f"name the adapted model as the server does, such as --model {model}@NAME",
         )
     asked, flows = _strategies(strategies, beside_bare)
-    dialogues = load_dialogues(data, split, instances)
+    dialogues = dialogues_of(data, columns, split, instances)
     where = shown_url(url) if url else "localemp serve"
     settings = {
         **options, "url": where, "model": model, "strategies": asked, "beside_bare": beside_bare,
         "rates": [str(rate) for rate in plan.rates], "concurrency": plan.concurrency, "limits_ms": plan.limits,
-        "data": data, "split": split, "instances": instances, "data_sha256": data_hash(dialogues), "temperature": 0,
+        "data": data, **({"columns": columns} if columns else {}),
+        "split": split, "instances": instances, "data_sha256": data_hash(dialogues), "temperature": 0,
         "engine_options": engine_options,
     }  # fmt: skip
     recording = Recording(out or default_out("serve"), "serve", f"{model}, {where}", settings)

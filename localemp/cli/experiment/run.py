@@ -10,7 +10,14 @@ from click.core import ParameterSource
 
 from localemp.cli.defaults import DefaultableOption
 from localemp.cli.interrupts import resumable
-from localemp.cli.options import budget_option, cluster_options, parse_engine_args, parse_sampling, row_options
+from localemp.cli.options import (
+    budget_option,
+    cluster_options,
+    parse_engine_args,
+    parse_sampling,
+    row_options,
+    subset_options,
+)
 from localemp.cli.registered import StrategyCommand, with_registered
 from localemp.cli.types import NAME, PATH
 
@@ -50,7 +57,7 @@ class RunCommand(StrategyCommand):
 @row_options
 @cluster_options
 @budget_option
-@click.option("--limit", type=click.IntRange(min=1), help="Answer only the first N dialogues.")
+@subset_options
 @click.option("--out", type=PATH, help="The experiment's folder; by default experiments/PLAN-MODEL.")
 @click.option("--retry-errors", is_flag=True, help="Retry dialogues that failed before.")
 @click.option("--no-bertscore", is_flag=True, help="Score without BERTScore.")
@@ -68,6 +75,7 @@ def run(
     plan: str,
     models: tuple[str, ...],
     limit: int | None,
+    sample: int | None,
     out: Path | None,
     retry_errors: bool,
     budget: float | None,
@@ -91,9 +99,8 @@ def run(
     after = _steps(chosen)
     check_estimate_options(estimate, as_json, address)
     split = chosen.pop("split", None)
-    arguments = {"models": models, "split": split, "limit": limit, "out": out, "retry_errors": retry_errors}
-    arguments["budget"] = budget
-    arguments |= {"after": after, **chosen}
+    arguments: dict[str, Any] = {"models": models, "split": split, "limit": limit, "sample": sample, "out": out}
+    arguments |= {"retry_errors": retry_errors, "budget": budget, "after": after, **chosen}
     if estimate:
         _estimate(plan, as_json, arguments)
         return

@@ -105,7 +105,7 @@ def _settings(rows: "Sequence[ExperimentRow]") -> list[dict[str, Any]]:
 
 def _chosen(row: "ExperimentRow") -> dict[str, Any]:
     """The dialogues that a row answers, of the data."""
-    return {"split": row.split, **({} if row.limit is None else {"limit": row.limit})}
+    return {"split": row.split, **row.subset.describe()}
 
 
 def _told(settings: dict[str, Any]) -> str:
@@ -117,7 +117,7 @@ def _told(settings: dict[str, Any]) -> str:
 def _as_json(row: "ExperimentRow", settings: dict[str, Any]) -> dict[str, Any]:
     chosen = {"strategy": row.config.strategy, "data": row.config.data, **settings}
     named = {"name": row.name, "row": row.row, "model": row.model}
-    return {**named, "split": row.split, "limit": row.limit, "settings": chosen}
+    return {**named, "split": row.split, "limit": None, **row.subset.describe(), "settings": chosen}
 
 
 def _show_experiment(folder: Path, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from localemp.engines.openai.target import Target
 from localemp.protocol.completions import MAX_RESPONSE_BYTES
 from localemp.protocol.compression import ACCEPTED, Decompressor
 from localemp.protocol.errors import MAX_ERROR_BYTES, MalformedResponseError, ResponseError, ServerError
+from localemp.utils.plain_errors import in_words
 from localemp.utils.redaction import mask_key
 from localemp.utils.text import one_line, well_formed
 
@@ -157,7 +158,7 @@ class Connection:
             raise NoResponseError("no response in time", "unreachable" if connecting else "late") from error
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            said = one_line(well_formed(str(cause)) or type(cause).__name__)
+            said = one_line(well_formed(in_words(cause)))
             unreachable = isinstance(cause, httpx2.ConnectError | httpx2.ProxyError)
             raise NoResponseError(said, "unreachable" if unreachable else "broken") from error
         try:

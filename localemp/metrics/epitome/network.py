@@ -20,6 +20,7 @@ from localemp.errors import WeightsError
 from localemp.metrics.contextual import by_length
 from localemp.metrics.epitome.data import LEVELS, MECHANISMS
 from localemp.models.data_only import check_data_only
+from localemp.utils.plain_errors import in_words
 from localemp.utils.torch import quiet_transformers
 
 HIDDEN = 128  # units in the middle of a head
@@ -55,7 +56,7 @@ class FrozenEncoder:
         except WeightsError:
             raise
         except Exception as error:  # broken files end in whatever the libraries happen to do with them
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            reason = in_words(error)
             raise WeightsError(f"cannot load the encoder in {folder}: {reason}", hint) from error
         self.dim: int = config.hidden_size
         self.max_tokens = min(max_tokens, config.max_position_embeddings)

@@ -20,6 +20,7 @@ from localemp.engines.openai.target import shown_url
 from localemp.errors import OptionError
 from localemp.serving.errors import RequestError
 from localemp.serving.proxy.request import UpstreamRequest
+from localemp.utils.plain_errors import in_words
 from localemp.utils.redaction import mask_key
 from localemp.utils.text import one_line
 
@@ -101,8 +102,8 @@ class Replica:
         if unreachable:
             self._unreachable_until = time.monotonic() + BACK_OFF
         _failures.labels(self.url, reason).inc()
-        message = str(error) or type(error).__name__
-        _log.warning("upstream %s: %s (%s)", self.url, reason, one_line(mask_key(message, self._key or "")))
+        why = "" if error is None else f" ({one_line(mask_key(in_words(error), self._key or ''))})"
+        _log.warning("upstream %s: %s%s", self.url, reason, why)
 
     async def listens(self) -> bool:
         """Whether it, or the HTTP proxy in front of it, accepts a connection within a second."""

@@ -19,6 +19,7 @@ from localemp.engines.openai.batch.stored_batch import Draft, StoredBatch
 from localemp.engines.openai.batch.submission import SmallerBatchError, Submission
 from localemp.errors import EngineError, FatalEngineError, LocalempError, RunError
 from localemp.utils.formatting import count
+from localemp.utils.plain_errors import in_words
 
 _log = logging.getLogger(__name__)
 MOST_REQUESTS = 50_000
@@ -178,7 +179,7 @@ class BatchQueue:
             await work
         except Exception as error:
             known = isinstance(error, LocalempError)
-            self._stopped = error if known else FatalEngineError(f"{type(error).__name__}: {error}")
+            self._stopped = error if known else FatalEngineError(f"{type(error).__name__}: {in_words(error)}")
             self._abandon()
             waiting, self._waiting = self._waiting, {}
             for future in waiting.values():

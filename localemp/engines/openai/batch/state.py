@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from localemp.engines.openai.batch.api import read_id
 from localemp.errors import RunError
 from localemp.utils.json_reader import JSONError, load_object
+from localemp.utils.plain_errors import in_words
 from localemp.utils.validation import Lenient, format_validation_error
 
 STATE = "state.json"
@@ -88,6 +89,6 @@ def read_state(folder: Path) -> BatchState:
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing") from error
     except (OSError, JSONError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
+        raise RunError(f"{path} cannot be read: {in_words(error)}") from error
     except ValidationError as error:
         raise RunError(f"{path} is damaged: {format_validation_error(error)}") from error
