@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
+    from localemp.commands.compare_all import CompareAllResult, compare_all
     from localemp.commands.estimate import estimate, estimate_experiment
     from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
+    from localemp.commands.export import ExportResult, export
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
     from localemp.commands.report import ReportResult, report
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "check_prompts": "commands.prompts",
     "compare": "commands.compare",
+    "compare_all": "commands.compare_all",
+    "CompareAllResult": "commands.compare_all",
     "CompareResult": "commands.compare",
     "Completion": "engines.base",
     "Dialogue": "dialogue",
@@ -52,6 +56,8 @@ _HOMES = {
     "estimate_experiment": "commands.estimate",
     "Estimate": "estimates.estimate",
     "Engine": "engines.base",
+    "export": "commands.export",
+    "ExportResult": "commands.export",
     "experiment": "commands.experiment",
     "experiment_async": "commands.experiment",
     "ExperimentResult": "commands.experiment",
@@ -90,12 +96,14 @@ _HOMES = {
 
 __all__ = [
     "EMOTIONS",
+    "CompareAllResult",
     "CompareResult",
     "Completion",
     "Dialogue",
     "Engine",
     "Estimate",
     "ExperimentResult",
+    "ExportResult",
     "GenerateResult",
     "LocalempError",
     "Message",
@@ -117,10 +125,12 @@ __all__ = [
     "Verification",
     "check_prompts",
     "compare",
+    "compare_all",
     "estimate",
     "estimate_experiment",
     "experiment",
     "experiment_async",
+    "export",
     "export_prompts",
     "generate",
     "generate_async",

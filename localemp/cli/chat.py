@@ -85,10 +85,9 @@ class Talk:
 
     async def say(self, said: str) -> None:
         """Send a text, and show the reply."""
-        from localemp.cli.talking import answer_aloud, answer_with_stages
+        from localemp.cli.talking import answer_aloud, answer_with_stages, say_truncated
         from localemp.errors import EngineError, FatalEngineError
         from localemp.pipeline.responder import as_dialogue
-        from localemp.strategies.cleaning import clean_reply
 
         dialogue = as_dialogue([*self._turns, said])
         try:
@@ -108,7 +107,8 @@ class Talk:
             return
         self._last = response
         # The model's thinking is not part of the dialogue.
-        self._turns += [said, clean_reply(response.raw)]
+        self._turns += [said, response.said]
+        say_truncated(response, trims=self._responder.pipeline.config.trim_to_sentence)
 
     async def _use(self, strategy: str) -> None:
         from localemp.dialogue import Dialogue

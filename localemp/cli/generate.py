@@ -122,7 +122,9 @@ def _estimate(
 
 def _summary(result: "GenerateResult") -> None:
     click.echo(f"{count(len(result.answered), 'reply', 'replies')}, {result.failed} failed")
-    tally = result.tally
+    truncation, tally = result.truncation(), result.tally
+    if truncation.line:
+        click.echo(truncation.line)
     if tally is not None and tally.done:
         seconds = tally.seconds
         click.echo(
@@ -136,6 +138,8 @@ def _summary(result: "GenerateResult") -> None:
             click.echo(told)
     echo_bill(None if tally is None else tally.bill, result.bill, "the run")
     click.echo(f"run: {result.folder}")
+    if truncation.hint:
+        click.echo(f"hint: {truncation.hint}", err=True)
     if result.failed:
         click.echo(f"hint: `localemp runs show {result.folder} --errors` says why; --retry-errors asks again", err=True)
 

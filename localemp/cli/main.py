@@ -30,7 +30,7 @@ COMMANDS = {
     "study": ("study", "Run studies in which people and models rate replies."),
     "bench": ("bench", "Measure the speed of this machine, and the cost of each strategy."),
     "tune": ("tune", "Find the fastest engine settings for your prompts."),
-    "runs": ("runs", "List runs, show their replies and stages, and verify them."),
+    "runs": ("runs", "List runs, show and export their replies, and verify them."),
     "batches": ("batches", "Show or cancel what a service's Batch API does for a run."),
     "knowledge": ("knowledge", "Infer causes and effects with COMET, for a text or a whole data set."),
     "models": ("models", "List, show and fetch models, and fit the one that EPITOME needs."),

@@ -15,13 +15,10 @@ if TYPE_CHECKING:
     from localemp.models.price import Price
     from localemp.models.profiles import Profile
 
-_CHAT_ONLY = (
-    "api", "chat_template_kwargs", "layout", "request", "sampling", "successor", "system_role", "takes", "thinking",
-)  # fmt: skip
-
 
 def details(profile: "Profile") -> dict[str, Any]:
     """Return a profile as JSON values, with where its weights are on this machine."""
+    from localemp.models.unused_keys import CHAT_ONLY
     from localemp.models.weights import find
     from localemp.utils.redaction import redact_settings
 
@@ -30,7 +27,7 @@ def details(profile: "Profile") -> dict[str, Any]:
         sampling = profile.default_sampling.describe()
         told["sampling"] = {key: value for key, value in sampling.items() if key != "seed"}
     else:
-        told = {key: value for key, value in told.items() if key not in _CHAT_ONLY}
+        told = {key: value for key, value in told.items() if key not in CHAT_ONLY}
     place = None if profile.hosted else find(profile)
     here = None if place is None else {"folder": str(place.folder), "source": place.source, "bytes": place.bytes}
     return {**told, "weights": here}

@@ -145,12 +145,18 @@ _THINKING = click.option(
     "--keep-thinking", is_flag=True, help="Begin replies with the model's thinking; by default it is stored separately."
 )
 
+_TRIM = click.option(
+    "--trim-to-sentence", is_flag=True,
+    help="Cut a reply that --max-tokens ended at its last whole sentence; a run keeps the whole of it, too.",
+)  # fmt: skip
+
 _STRATEGY = (
     _defaultable("--strategy", "-s", default="zero-shot", show_default=True,
                  help="A strategy of the list below, a flow of your own (./mine.toml) or code (./mine.py:Mine, "
                       "mine:Mine); several are joined by + (similar+two-stage)."),
     *_PROMPTS,
     _THINKING,
+    _TRIM,
 )  # fmt: skip
 
 
@@ -209,11 +215,11 @@ hosted_options = _with((_BATCH, *_HOSTED))
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
-serve_options = _with((_NAME, verify_option, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING))
+serve_options = _with((_NAME, verify_option, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING, _TRIM))
 data_options = _with(_DATA)
 columns_option = _with((_COLUMNS,))
 subset_options = _with(_SUBSET)
-row_options = _with((*_ENGINES, _BATCH, *_PROMPTS, _THINKING, *_DATA))
+row_options = _with((*_ENGINES, _BATCH, *_PROMPTS, _THINKING, _TRIM, *_DATA))
 deterministic_option = _with((_DETERMINISTIC,))
 adapter_option = _with((_ADAPTER,))
 cluster_options = _with(_CLUSTER)

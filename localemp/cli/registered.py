@@ -52,9 +52,11 @@ class StrategyCommand(RegisteredOptions):
         return [option for option in part_options() if self.of_data or not option.of_data]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, unless an option was typed that its strategy does not have."""
+        """Run the command, unless several strategies were typed, or an option that its strategy does not have."""
+        from localemp.cli.several_strategies import check_one_strategy
         from localemp.strategies.registry import check_heeded
 
+        check_one_strategy(ctx)
         typed = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
         if strategies := _strategies(ctx.params):
             check_heeded(typed, strategies)

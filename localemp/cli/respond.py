@@ -39,7 +39,7 @@ def respond(
     - stands for standard input. A running `localemp serve` is used if it would give the same reply (--server). Control
     characters in a reply are escaped (\x1b), so that a model cannot control the terminal.
     """
-    from localemp.cli.talking import answer_aloud, answer_with_stages, open_responder
+    from localemp.cli.talking import answer_aloud, answer_with_stages, open_responder, say_truncated
     from localemp.commands.respond import reply_record
     from localemp.errors import OptionError
     from localemp.pipeline.responder import as_dialogue
@@ -61,6 +61,7 @@ def respond(
     response = asyncio.run(answer())
     if not response.reply:
         click.echo("the reply is empty; use --stages to see the prompt", err=True)
+    say_truncated(response, trims=options["trim_to_sentence"])
 
 
 def _with_stdin(turns: tuple[str, ...]) -> tuple[str, ...]:

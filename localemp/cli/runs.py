@@ -10,13 +10,13 @@ from localemp.cli.one_dialogue import find_place, id_option, index_option
 from localemp.cli.run_list import list_
 from localemp.cli.types import PATH
 from localemp.cli.verify import verify
-from localemp.utils.formatting import known, of_which_thinking
+from localemp.utils.formatting import count, known, of_which_thinking
 from localemp.utils.text import for_terminal, json_text
 
 
 @click.group(cls=Group)
 def runs() -> None:
-    """List runs, show their replies and stages, and verify that they can be repeated."""
+    """List runs, show and export their replies, and verify that they can be repeated."""
 
 
 runs.add_command(list_)
@@ -76,10 +76,50 @@ def show(run: Path, index: int | None, name: str | None, errors: bool, limit: in
             print_record(record)
 
 
+@runs.command()
+@click.argument("given", nargs=-1, required=True, metavar="RUN...", type=PATH)
+@click.option("--csv", type=PATH, metavar="FILE", help="Write comma-separated values, for a spreadsheet.")
+@click.option("--parquet", type=PATH, metavar="FILE", help="Write Parquet.")
+@click.option("--jsonl", type=PATH, metavar="FILE", help="Write JSON lines.")
+@click.option("--common", is_flag=True, help="Only the dialogues that every run has a reply to.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+def export(
+    given: tuple[Path, ...],
+    csv: Path | None,
+    parquet: Path | None,
+    jsonl: Path | None,
+    common: bool,
+    overwrite: bool,
+) -> None:
+    """Write the replies of runs as a table: a row for each dialogue, in the order of the data.
+
+    Several runs are joined by the ids of dialogues, and each has its own columns; as NAME=RUN, they call it NAME.
+    """
+    from localemp.cli.display import Display
+    from localemp.cli.tables import echo_written
+    from localemp.commands.export import export as write
+
+    with Display() as display:
+        result = write(
+            given,
+            csv=csv,
+            parquet=parquet,
+            jsonl=jsonl,
+            common=common,
+            overwrite=overwrite,
+            on_progress=display.on_progress,
+        )
+    for note in result.notes:
+        click.echo(for_terminal(f"note: {note}"), err=True)
+    click.echo(f"{count(result.rows, 'dialogue')}, {count(len(result.columns), 'column')}")
+    echo_written(result.written)
+
+
 def _print_manifest(manifest: dict[str, Any], records: list[dict[str, Any]]) -> None:
     import json
 
     from localemp.runs.run import thinking_tokens
+    from localemp.runs.truncation import count_truncated
 
     for name, value in manifest["settings"].items():
         if value not in (None, [], {}):
@@ -94,5 +134,7 @@ def _print_manifest(manifest: dict[str, Any], records: list[dict[str, Any]]) -> 
     click.echo(
         f"{len(records) - failed} replies, {failed} failed, {len(stages)} calls, {tokens} reply tokens{of}{thought}"
     )
+    if note := count_truncated((record["ending"] for record in records), manifest["settings"]).note:
+        click.echo(note)
     for session in manifest["sessions"]:
         click.echo(for_terminal(f"{session['started']}  {session['command']}"))

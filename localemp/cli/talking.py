@@ -113,3 +113,12 @@ async def answer_aloud(responder: "AnyResponder", dialogue: "Dialogue", before: 
     if response.reply:
         printer.end(response.reply)
     return response
+
+
+def say_truncated(response: "Response", *, trims: bool) -> None:
+    """Say that a reply stops in the middle of a sentence because it was truncated, and what to do."""
+    from localemp.strategies.trimming import ends_whole
+
+    if response.truncated and not ends_whole(response.reply):
+        trim = "" if trims else ", or cut it at its last whole sentence: --trim-to-sentence"
+        click.echo(f"the reply was truncated: raise --max-tokens{trim}", err=True)

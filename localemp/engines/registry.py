@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from localemp.engines.base import Engine
 from localemp.errors import OptionError, UnknownNameError
 from localemp.models.thinking_mode import ThinkingMode
+from localemp.sampling import Sampling
 from localemp.utils.plugins import as_entry, load_plugins, why_missing
 
 if TYPE_CHECKING:
@@ -112,6 +113,15 @@ class EngineContext:
         return {**self.thinking.engine_args, **self.engine_args}
 
 
+def _further_ones(_: EngineContext, sampling: Sampling) -> Mapping[str, str]:
+    """Return the parameters that no engine has to take."""
+    return dict.fromkeys(sampling.further, "the model's engine does not say that it takes it")
+
+
+def _none_of_them(_: EngineContext, __: Sampling) -> Mapping[str, str]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
     """A named engine.
@@ -123,6 +133,7 @@ class EngineEntry:
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
         scores: Whether it has `Engine.score`.
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`.
+        untaken: Returns the sampling parameters that it does not take, of those that are set, each with the reason.
         check_args: Checks engine arguments at once, without starting or importing the engine; raises what is wrong.
     """
 
@@ -132,6 +143,7 @@ class EngineEntry:
     adapters: bool = False
     scores: bool = False
     gives_choices: Callable[[EngineContext], bool] = lambda _: False
+    untaken: Callable[[EngineContext, Sampling], Mapping[str, str]] = _further_ones
     check_args: Callable[[Mapping[str, Any]], None] = lambda _: None
 
 
@@ -147,6 +159,7 @@ def register_engine(
     adapters: bool = False,
     scores: bool = False,
     gives_choices: Callable[[EngineContext], bool] = lambda _: False,
+    untaken: Callable[[EngineContext, Sampling], Mapping[str, str]] = _further_ones,
     check_args: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
@@ -162,12 +175,14 @@ def register_engine(
         adapters: Whether its requests can have an adapter, so that it is an `AdaptableEngine`.
         scores: Whether it has `Engine.score`.
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`; judges ask for them then.
+        untaken: Returns the sampling parameters that it does not take, of those that are set, each with the reason; by
+            default all of `Sampling.further`, so that none is ignored.
         check_args: Checks engine arguments at once, without starting or importing the engine; raises what is wrong.
 
     Raises:
         OptionError: The name is taken.
     """
-    _add(name, EngineEntry(make, settings, deterministic, adapters, scores, gives_choices, check_args))
+    _add(name, EngineEntry(make, settings, deterministic, adapters, scores, gives_choices, untaken, check_args))
 
 
 def _add(name: str, entry: EngineEntry) -> None:
@@ -284,6 +299,32 @@ def _openai_settings(context: EngineContext) -> Mapping[str, Any]:
     }
 
 
+def _openai_untaken(context: EngineContext, sampling: Sampling) -> Mapping[str, str]:
+    """Return what the server is known not to take, before anything is asked."""
+    from localemp.engines.openai.requests import Requests, untaken
+    from localemp.engines.openai.servers import OPENAI, OTHER, server_at
+    from localemp.engines.openai.target import address_of, shown_url
+    from localemp.models.profiles import is_of_openai
+
+    profile = context.profile
+    server = server_at(shown_url(address_of(profile.base_url if context.base_url is None else context.base_url)))
+    if server is OTHER and is_of_openai(profile.name):
+        server = OPENAI
+    found = untaken(server, sampling)
+    extra = {**profile.request, **context.request}
+    drawn = {name: getattr(sampling, name) for name in ("temperature", "top_p")}
+    for name in drawn.keys() & Requests("", profile.api, extra, server).changed.keys():
+        if drawn[name] != getattr(Sampling(), name):
+            found[name] = f"{profile.name} takes none while it reasons"
+    if server.most_temperature is not None and sampling.temperature > server.most_temperature:
+        found["temperature"] = f"{server.name} takes {server.most_temperature:g} at most"
+    if sampling.schema and profile.api == "completions":
+        found["json_schema"] = "an API that completes texts has no schemas"
+    elif sampling.schema and "response_format" in server.left_out:
+        found["json_schema"] = server.left_out["response_format"]
+    return found
+
+
 def _asked(context: EngineContext) -> dict[str, Any]:
     """Return the field of requests that turns thinking on or off; empty unless the user has said which."""
     if not context.thinking.asked:
@@ -312,6 +353,7 @@ register_engine(
     adapters=True,
     scores=True,
     gives_choices=lambda _: True,
+    untaken=_none_of_them,
     check_args=_check_vllm_args,
 )
 register_engine(
@@ -319,6 +361,7 @@ register_engine(
     _openai,
     _openai_settings,
     gives_choices=lambda context: context.profile.api == "chat",
+    untaken=_openai_untaken,
     check_args=_check_no_args,
 )
 register_engine(
@@ -327,4 +370,5 @@ register_engine(
     deterministic=True,
     adapters=True,
     gives_choices=lambda context: _scripted(context).gives_choices,
+    untaken=_none_of_them,  # its answers are made before
 )

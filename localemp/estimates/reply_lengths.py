@@ -148,5 +148,5 @@ class ReplyLengths:
 
 def _limits(settings: Mapping[str, Any]) -> Any:
     sampling = settings.get("sampling")
-    names = ("max_tokens", "thinking_budget")
+    names = ("max_tokens", "thinking_budget", "min_tokens", "ignore_eos")
     return [sampling.get(name) for name in names] if isinstance(sampling, Mapping) else None

@@ -20,7 +20,7 @@ from localemp.experiments.names import Name, placeholders
 from localemp.experiments.settings import check_settings, check_text, is_path, setting_types, values_of
 from localemp.experiments.steps import After, Count, Model, OpenTable, Table, Text, check_steps, in_table
 from localemp.models.adapters import split_spec
-from localemp.strategies.registry import is_flow_file
+from localemp.strategies.registry import canonical_name, is_flow_file, several_strategies
 from localemp.utils.files import is_file, is_folder
 from localemp.utils.paths import StrPath, at_home
 from localemp.utils.text import one_line
@@ -32,6 +32,7 @@ PLANS = ("paper", "combinations", "methods", "shots", "smoke")
 MOST_ROWS = 1000
 """Most rows of an experiment."""
 
+_LONGEST_NAME = 100  # characters
 _SHIPPED = Path(__file__).with_name("plans")
 _FORM = "docs/experiments.md describes plans"
 _MODELS = 'name models at the top of the plan: models = ["llama"]'
@@ -63,6 +64,7 @@ _NAMES_OR_PATHS = (
     "encoder",
     "comet",
     "bertscore_model",
+    "embsim_model",
     "epitome_model",
     "published",
 )
@@ -189,13 +191,17 @@ def plan_file(source: StrPath) -> Path:
 
 
 def read_plan(source: StrPath) -> Plan:
-    """Read a plan: a bundled one by its name, or a TOML file. Paths in a file are relative to it.
+    """Read a plan: a bundled one by its name, a TOML file, or strategies joined by commas ("zero-shot,two-stage").
+
+    Paths in a file are relative to it. Of strategies, each is a row, and all are compared with the first.
 
     Raises:
         UnknownNameError: No bundled plan has this name; lists them.
         PlanError: The file cannot be read or is invalid; names file, row and key.
     """
     name = str(source)
+    if strategies := several_strategies(name):
+        return _of_strategies(strategies)
     if not name.endswith(".toml") and name not in PLANS:
         hint = "A path to a .toml file of your own works too"
         if is_file(at_home(name)):
@@ -222,6 +228,14 @@ def read_plan(source: StrPath) -> Plan:
     except ValueError as error:  # a TOMLError, or a path with a null byte
         raise PlanError(f"{shown}: {error}", _FORM) from error
     plan._source = shown
+    return plan
+
+
+def _of_strategies(strategies: Sequence[str]) -> Plan:
+    names = [canonical_name(each) for each in strategies]
+    rows = [{"name": name, "strategy": each} for name, each in zip(names, strategies, strict=True)]
+    plan = Plan(name=", ".join(names)[:_LONGEST_NAME], rows=rows, after={"compare": names[0]})
+    plan._source = ",".join(strategies)
     return plan
 
 

@@ -25,6 +25,7 @@ from localemp.models.price import Price
 from localemp.models.sampling import SamplingSettings
 from localemp.models.takes import Takes
 from localemp.models.thinking import Thinking
+from localemp.models.unused_keys import unused_keys
 from localemp.sampling import Sampling
 from localemp.utils.files import is_file, is_folder
 from localemp.utils.paths import at_home, resource
@@ -130,7 +131,8 @@ class Profile(_Table):
         layout: "chat" for messages, "transcript" for one text; None for chat if there is a chat template.
         chat_template_kwargs: Arguments of the chat template, such as `enable_thinking = false`.
         thinking: How the model thinks before it replies; None for one that does not, or if nothing is known.
-        request: Further fields of requests to a server, such as `reasoning_effort = "none"`.
+        request: Further fields of requests to a server, such as `reasoning_effort = "none"`; not for a model that runs
+            here, and not for sampling parameters.
         sampling: Default sampling parameters.
         licence: Licence of the weights.
         setup: Steps to take before the model can be used, such as accepting a licence.
@@ -231,8 +233,10 @@ class Profile(_Table):
             raise ValueError("model: a hosted model needs its name on the server")
         if self.successor is not None and self.shut_down is None:
             raise ValueError("successor: only a model with a date in shut_down has one")
-        if self.kind != "chat" and self.thinking is not None:
-            raise ValueError("thinking: only chat models think")
+        default = {name: field.get_default(call_default_factory=True) for name, field in Profile.model_fields.items()}
+        told = {name: value for name, value in self if value != default[name]}
+        if unused := next(unused_keys(self.kind, self.engine, told), ""):
+            raise ValueError(unused)
         if not self.hosted and not self._has_weights:
             raise ValueError("hub: a model that runs here needs hub, package, path or merged")
         if self.merged and (self.hub or self.package or self.path):

@@ -23,6 +23,7 @@ from localemp.models.adapter_checks import base_note, check_adapter, check_not_m
 from localemp.models.adapters import Adapter, find_adapter
 from localemp.models.price import billed_tier
 from localemp.models.profiles import Profile, load_profile, served_profile
+from localemp.models.sampling import DRAWS
 from localemp.models.thinking import Thinking
 from localemp.models.thinking_mode import ThinkingMode, thinking_mode
 from localemp.models.weights import Weights, resolve
@@ -248,9 +249,18 @@ class Pipeline:
 
     @property
     def sampling(self) -> Sampling:
-        """The model's default sampling parameters, with the config's changes."""
+        """The model's default sampling parameters, with the config's changes.
+
+        Raises:
+            OptionError: They do not fit together.
+        """
         config = self.config
         sampling = config.chosen_sampling.over(self.profile.default_sampling)
+        if sampling.min_tokens > sampling.max_tokens:
+            raise OptionError(
+                f"min_tokens {sampling.min_tokens} are more than max_tokens, {sampling.max_tokens}",
+                "give a larger --max-tokens, or a smaller min_tokens",
+            )
         sampling = replace(sampling, thinking_budget=self.thinking.budget)
         return replace(sampling, seed=config.seed) if sampling.temperature > 0 else sampling
 
@@ -258,12 +268,13 @@ class Pipeline:
         """Check that the strategy exists, and that options fit it and the engine; nothing is loaded.
 
         Raises:
-            LocalempError: The strategy does not exist, an option is of another one, the engine cannot be deterministic
-                or takes no adapter, or the model cannot think as asked.
+            LocalempError: The strategy does not exist, an option is of another one, the engine cannot be deterministic,
+                takes no adapter or not a sampling parameter, or the model cannot think as asked.
         """
         self.check_deterministic()
         self._check_takes_adapter()
         self._check_asks_service()
+        self.check_takes_sampling()
         engine_entry(self._engine_name).check_args(self.config.engine_args)
         _ = self.thinking
         config = self.config
@@ -301,6 +312,43 @@ class Pipeline:
                     f"{option} is for hosted models, and {self.profile.name} is not one", f"omit {option}"
                 )
 
+    def check_takes_sampling(self) -> None:
+        """Check that the engine takes the sampling parameters, so that none is ignored.
+
+        Raises:
+            OptionError: It does not take one.
+        """
+        sampling = self.sampling
+        for name, why in engine_entry(self._engine_name).untaken(self._engine_context(), sampling).items():
+            chosen = name in self.config.sampling or getattr(self.config, name, None) is not None
+            where = "--sampling" if chosen else f"[sampling] of the profile {self.profile.name}"
+            raise OptionError(f"{where}: {name}: {why}", "omit it, or take another model or server")
+
+    def check_effect(self, *, draws: bool = False, forms: bool = False) -> None:
+        """Check that the sampling parameters that the user has chosen have an effect.
+
+        Args:
+            draws: Whether answers may be drawn although the run's temperature is 0.
+            forms: Whether it is settled elsewhere of what form an answer is, as for judges.
+
+        Raises:
+            OptionError: One has none.
+        """
+        sampling, chosen = self.sampling, self.config.chosen_sampling.changes
+        without = [name for name in DRAWS if name in chosen and not (sampling.temperature or draws)]
+        if without == ["top_p"]:
+            _log.warning("top_p has no effect at temperature 0, where nothing is drawn")
+        elif without:
+            raise OptionError(
+                f"--sampling {without[-1]} has no effect at temperature 0, where nothing is drawn",
+                "add --temperature 0.7, or omit it",
+            )
+        if forms and (formed := ["json_schema"] if sampling.schema else list(sampling.form)):
+            raise OptionError(
+                f"--sampling {formed[0]}: the judge's prompts say of what form an answer is",
+                "omit it",
+            )
+
     def check_budget(self) -> str:
         """Check that a budget can be kept, before anything is asked; return a note if it is not needed.
 
@@ -330,7 +378,10 @@ class Pipeline:
         """The strategy, with everything that it looks up."""
         self.check_options()
         config = self.config
-        return build_strategy(config.strategy, self.prompts, self.sampling, self.context, config.keep_thinking)
+        how = config.keep_thinking, config.trim_to_sentence
+        built = build_strategy(config.strategy, self.prompts, self.sampling, self.context, *how)
+        self.check_effect(draws=built.flow.draws)
+        return built
 
     def planner(self, filler: Filler = None) -> Planner:
         """Return an engine that only measures; see `Planner`. A hosted model's token counts are unknown."""
@@ -357,6 +408,7 @@ class Pipeline:
         """
         self.check_deterministic()
         self._check_asks_service()
+        self.check_takes_sampling()
         asked = [self.adapter] if adapters is None else adapters
         different = [*dict.fromkeys(each for each in asked if each is not None)]
         context = self._engine_context(max_model_len, log)

@@ -106,7 +106,7 @@ class Responder:
         strategy, dialogue = self.pipeline.strategy, as_dialogue(said)
         last = None
         if on_text is not None and not strategy.keep_thinking:  # which would come before the reply
-            last = StreamedReply(self._engine, on_text)
+            last = StreamedReply(self._engine, on_text, trims=strategy.trim_to_sentence)
         draft = await strategy.draft(dialogue)
         if on_draft is not None:
             on_draft(draft)

@@ -16,15 +16,16 @@ class StreamedReply(ForwardingEngine):
     Args:
         engine: The engine, which is started and closed by others. One that cannot stream tells nothing.
         on_text: Called with pieces of the reply.
+        trims: Whether a truncated reply is cut at its last whole sentence.
     """
 
-    def __init__(self, engine: Engine, on_text: Callable[[str], object]) -> None:
+    def __init__(self, engine: Engine, on_text: Callable[[str], object], *, trims: bool = False) -> None:
         super().__init__(engine)
-        self._on_text = on_text
+        self._on_text, self._trims = on_text, trims
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Answer one list of messages; see `Engine.chat`."""
-        cleaner, pairs = Cleaner(), PairJoiner()
+        cleaner, pairs = Cleaner(trims=self._trims), PairJoiner()
 
         def tell(text: str) -> None:
             if clean := cleaner.feed(pairs.feed(text)):

@@ -16,8 +16,11 @@ _TOLD = (
 )  # fmt: skip
 
 
+_Key = tuple[str, tuple[str, ...]]
+
+
 def case_study(systems: Sequence[System], limit: int | None = None) -> dict[str, Any]:
-    """Return systems, texts and dialogues, and of how many dialogues these are the first.
+    """Return systems, texts and dialogues, in the order of the data, and of how many dialogues these are the first.
 
     Args:
         systems: All systems; those without replies are left out.
@@ -25,20 +28,14 @@ def case_study(systems: Sequence[System], limit: int | None = None) -> dict[str,
     """
     runs = [system for system in systems if system.records]
     texts = _Texts()
-    dialogues: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
-    known = set()
+    known = _in_order(runs)
+    dialogues = {key: _dialogue(record, len(runs), texts) for key, record in known[:limit]}
     without: list[tuple[int, Record]] = []
     for number, system in enumerate(runs):
         for record in system.records:
             if "error" in record:
                 without.append((number, record))
-                continue
-            # Other data may have the same id.
-            key = (record["id"], tuple(record["turns"]))
-            known.add(key)
-            if key not in dialogues and len(dialogues) != limit:
-                dialogues[key] = _dialogue(record, len(runs), texts)
-            if key in dialogues:
+            elif (key := _key(record)) in dialogues:
                 dialogues[key]["replies"][number] = _reply(record, texts)
     for number, record in without:
         for (name, _), dialogue in dialogues.items():
@@ -58,6 +55,23 @@ def as_script(value: Any) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text.encode("utf-8", "replace").decode())
+
+
+def _key(record: Record) -> _Key:
+    return record["id"], tuple(record["turns"])  # other data may have the same id
+
+
+def _in_order(runs: Sequence[System]) -> list[tuple[_Key, Record]]:
+    """Return each dialogue with a line that tells it, in the order of the data; one data set after the other."""
+    places: dict[_Key, tuple[int, int, Record]] = {}
+    sets: list[Any] = []
+    for system in runs:
+        if (data := system.settings.get("data_sha256")) not in sets:
+            sets.append(data)
+        for record in system.answered:
+            position = record.get("position")  # runs of earlier versions may have none, but an order
+            places.setdefault(_key(record), (sets.index(data), len(places) if position is None else position, record))
+    return [(key, record) for key, (_, _, record) in sorted(places.items(), key=lambda item: item[1][:2])]
 
 
 class _Texts:

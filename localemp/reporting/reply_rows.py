@@ -5,10 +5,7 @@
 Rows are written one after another, so that memory does not grow with their number.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from localemp.metrics.registry import is_hidden, metric, metric_entries
 from localemp.metrics.replies import feeling_of
 from localemp.reporting.systems import Record, System
 from localemp.runs.run import thinking_tokens
-from localemp.utils.text import well_formed
+from localemp.utils.row_files import PARQUET_NEEDS, ColumnType, FileKind, can_write_parquet, write_rows
 
 Row = dict[str, Any]
 
@@ -51,7 +48,13 @@ COLUMNS: Mapping[str, str] = {
 
 _NUMBERS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 _WHOLE = ("calls", "shared", "prompt_tokens", "completion_tokens", "thinking_tokens", "cached_tokens")
-_ROW_GROUP = 4096
+_TYPES: Mapping[str, ColumnType] = {
+    **dict.fromkeys(COLUMNS, "text"),
+    **dict.fromkeys(_WHOLE, "whole"),
+    "context": "turns",
+    "seconds": "number",
+    "cost": "number",
+}
 
 
 def reply_rows(experiment: str, systems: Sequence[System]) -> Iterator[Row]:
@@ -82,28 +85,12 @@ def write_reply_rows(folder: Path, rows: Iterable[Row]) -> tuple[list[Path], str
     Raises:
         OSError: A file cannot be written; what was there stays as it was.
     """
-    lines, table = folder / "results.jsonl", folder / "results.parquet"
-    parquet = find_spec("pyarrow") is not None
-    drafts = [path.with_name(f".{path.name}.part") for path in (lines, *([table] if parquet else []))]
-    try:
-        with ExitStack() as stack:
-            file = stack.enter_context(drafts[0].open("w", encoding="utf-8"))
-            write = _parquet_writer(drafts[1], stack) if parquet else None
-            group: list[Row] = []
-            for row in rows:
-                file.write(well_formed(json.dumps(row, ensure_ascii=False, allow_nan=False)) + "\n")
-                if write is not None:
-                    group.append(row)
-                    if len(group) == _ROW_GROUP:
-                        write(group)
-                        group = []
-            if write is not None:
-                write(group)
-        written = [draft.replace(path) for draft, path in zip(drafts, (lines, table), strict=False)]
-    finally:
-        for draft in drafts:
-            draft.unlink(missing_ok=True)
-    return written, "" if parquet else "results.parquet needs pyarrow: pip install pyarrow"
+    files: dict[FileKind, Path] = {"jsonl": folder / "results.jsonl"}
+    if can_write_parquet():
+        files["parquet"] = folder / "results.parquet"
+    columns: dict[str, ColumnType] = {**_TYPES, **dict.fromkeys(metric_columns(), "number")}
+    written = write_rows(files, columns, rows)
+    return written, "" if "parquet" in files else f"results.parquet needs pyarrow: {PARQUET_NEEDS}"
 
 
 def metric_columns() -> list[str]:
@@ -112,7 +99,7 @@ def metric_columns() -> list[str]:
     return [
         name
         for name, entry in metric_entries().items()
-        if not is_hidden(name) and not entry.on_request and (entry.needs_model or _has_each(name))
+        if not is_hidden(name) and (entry.needs_model or (not entry.on_request and _has_each(name)))
     ]
 
 
@@ -168,27 +155,3 @@ def _row(experiment: str, system: System, record: Record) -> Row:
 def _total(parts: Sequence[float | None]) -> float | None:
     known = [part for part in parts if part is not None]
     return sum(known) if parts and len(known) == len(parts) else None
-
-
-def _parquet_writer(path: Path, stack: ExitStack) -> "Any":
-    import pyarrow
-    from pyarrow import parquet
-
-    text, number = pyarrow.string(), pyarrow.float64()
-    types = {name: pyarrow.int64() if name in _WHOLE else text for name in COLUMNS}
-    types |= {"context": pyarrow.list_(text), "seconds": number, "cost": number}
-    schema = pyarrow.schema([*types.items(), *((name, number) for name in metric_columns())])
-    writer = stack.enter_context(parquet.ParquetWriter(path, schema, compression="zstd"))
-
-    def write(group: Sequence[Row]) -> None:
-        rows = [{name: _stored(value) for name, value in row.items()} for row in group]
-        writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-
-    return write
-
-
-def _stored(value: Any) -> Any:
-    """A text, or texts, that Parquet can hold."""
-    if isinstance(value, str):
-        return well_formed(value)
-    return [well_formed(each) for each in value] if isinstance(value, list) else value

@@ -28,12 +28,13 @@ class Catalog:
     Attributes:
         about: One line on each strategy.
         keep_thinking: Whether replies keep the model's thinking, as it wrote it.
+        trims: Whether truncated replies are cut at their last whole sentence.
     """
 
     def __init__(self, names: ModelNames, config: RunConfig) -> None:
         self.names, self.strategies = names, names.strategies
         self.about = {name: "; ".join(find_part(part).about for part in name.split("+")) for name in self.strategies}
-        self.keep_thinking = config.keep_thinking
+        self.keep_thinking, self.trims = config.keep_thinking, config.trim_to_sentence
         # Where known facts choose another form of the flow.
         self._have_forms = {name for name in self.strategies if GIVEN_FACTS in strategy_options(name)}
         self._pipeline = Pipeline(config)

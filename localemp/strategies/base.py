@@ -16,7 +16,7 @@ from typing import Any
 from localemp.commonsense.inferences import Inferences
 from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
-from localemp.engines.base import STAGE, Completion, Engine
+from localemp.engines.base import STAGE, TRUNCATED, Completion, Engine
 from localemp.errors import EngineError, PromptTooLongError
 from localemp.prompting.flow import REPLY
 from localemp.prompting.render import Asked, Prompts
@@ -87,8 +87,9 @@ class Response:
 
     Attributes:
         dialogue: The dialogue.
-        reply: The cleaned reply, without a leading "Listener:" or an invented next turn of the speaker. If thinking is
-            kept, it precedes the reply, between <think> and </think>.
+        reply: The cleaned reply, without a leading "Listener:" or an invented next turn of the speaker, and up to its
+            last whole sentence if it was truncated and that is wanted. If thinking is kept, it precedes the reply,
+            between <think> and </think>.
         raw: The model's reply before cleaning, without its thinking, which is in the stage.
         stages: The stages, the reply's last.
         exemplars, inferences, dropped: As in the draft.
@@ -108,6 +109,21 @@ class Response:
     def finish_reason(self) -> str:
         """The finish reason of the reply."""
         return self.stages[-1].completion.finish_reason
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the limit of tokens ended the reply, and not the model."""
+        return self.finish_reason == TRUNCATED
+
+    @property
+    def said(self) -> str:
+        """The reply without thinking, as the next turn of a dialogue."""
+        return self.reply.removeprefix(kept_thinking(self.stages[-1].completion))
+
+
+def kept_thinking(completion: Completion) -> str:
+    """Return a completion's thinking as it precedes a reply that keeps it."""
+    return f"<think>\n{completion.thinking}\n</think>\n\n" if completion.thinking else ""
 
 
 class Enricher(ABC):
@@ -177,6 +193,7 @@ class Exchange:
         last: The engine of the stage "reply": `engine` itself, or one that also streams the reply.
         prompts: The template in the model's layout.
         sampling: Sampling parameters.
+        trims: Whether a truncated reply is cut at its last whole sentence.
         stages: The stages so far.
         skipped: The names of those that do not run.
         on_stage: Called with each stage, in order.
@@ -187,6 +204,7 @@ class Exchange:
     last: Engine
     prompts: Prompts
     sampling: Sampling
+    trims: bool = False
     stages: list[Stage] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     on_stage: OnStage | None = None
@@ -244,7 +262,8 @@ class Exchange:
             PromptTooLongError: The prompt does not fit even without exemplars.
             EngineError: The request failed, or the prompt has millions of characters.
         """
-        draft, sampling = self.draft, sampling or self.sampling
+        draft, usual = self.draft, self.sampling if name == REPLY else self.sampling.before_reply()
+        sampling = sampling or usual
         shown = [exemplar.dialogue for exemplar in draft.exemplars] if exemplars else []
         texts = list(draft.additions) if knowledge else []
         if knowledge and draft.inferences and (found := self.prompts.knowledge(draft.inferences)):
@@ -302,6 +321,11 @@ class Flow(ABC):
     def chooses_reply(self) -> bool:
         """Whether the reply is one of several candidates."""
         return False
+
+    @property
+    def draws(self) -> bool:
+        """Whether a call may be drawn at a temperature of its own, also where the run's is 0."""
+        return True
 
     @abstractmethod
     async def run(self, exchange: Exchange) -> None:

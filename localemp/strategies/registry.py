@@ -157,6 +157,13 @@ def _read_flow(path: Path, version: tuple[int, ...]) -> Part:
     return flow_part(path)
 
 
+def several_strategies(text: str) -> tuple[str, ...]:
+    """Return strategies that are joined by commas; nothing if it is one, or a file whose name has a comma."""
+    if "," not in text or is_file(at_home(text)):
+        return ()
+    return tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+
+
 def parse_strategy(text: str, *, allow: Allowed = "code") -> tuple[str, ...]:
     """Return the parts of a strategy's name, in canonical order, flows last.
 
@@ -167,8 +174,13 @@ def parse_strategy(text: str, *, allow: Allowed = "code") -> tuple[str, ...]:
     Raises:
         UnknownNameError: A part does not exist; lists the known ones.
         PromptError: A file is not a valid flow.
-        OptionError: Parts exclude each other, or one is code and that is not allowed here.
+        OptionError: Parts exclude each other, these are several strategies, or one is code and that is not allowed.
     """
+    if several := several_strategies(text):
+        raise OptionError(
+            f"strategy {text!r}: one is expected, and these are {len(several)}",
+            f"an experiment compares them: localemp experiment {','.join(several)}",
+        )
     names = text.split("+")
     known = {name: _allowed(name, allow) for name in names}
     for name in names:
@@ -282,7 +294,12 @@ def all_strategies(more: Collection[str] = ()) -> tuple[str, ...]:
 
 
 def build_strategy(
-    text: str, prompts: Prompts, sampling: Sampling, context: PartContext, keep_thinking: bool = False
+    text: str,
+    prompts: Prompts,
+    sampling: Sampling,
+    context: PartContext,
+    keep_thinking: bool = False,
+    trim_to_sentence: bool = False,
 ) -> Strategy:
     """Build a strategy by its name.
 
@@ -292,6 +309,7 @@ def build_strategy(
         sampling: Sampling parameters.
         context: What the parts are built from.
         keep_thinking: Whether replies begin with the model's thinking.
+        trim_to_sentence: Whether truncated replies are cut at their last whole sentence.
 
     Raises:
         LocalempError: The name is invalid, or a part cannot be built.
@@ -300,7 +318,15 @@ def build_strategy(
     enrichers = [part for part in made if isinstance(part, Enricher)]
     flows = [part for part in made if isinstance(part, Flow)]
     flow = flows[0] if flows else None
-    return Strategy(canonical_name(text), prompts, sampling, enrichers, flow, keep_thinking=keep_thinking)
+    return Strategy(
+        canonical_name(text),
+        prompts,
+        sampling,
+        enrichers,
+        flow,
+        keep_thinking=keep_thinking,
+        trim_to_sentence=trim_to_sentence,
+    )
 
 
 def _made(name: str, context: PartContext) -> Enricher | Flow | None:

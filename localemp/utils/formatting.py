@@ -11,6 +11,14 @@ def share(part: int, number: int, one: str, many: str | None = None) -> str:
     return f"{part:,} of {count(number, one, many)}"
 
 
+def percent(part: int, number: int) -> str:
+    """Return a part of a number in percent: "75 %"; "under 1 %" and "over 99 %" if it is neither none nor all."""
+    value = 100 * part / number
+    if 0 < value < 1:
+        return "under 1 %"
+    return "over 99 %" if 99 < value < 100 else f"{value:.0f} %"
+
+
 def size(number: int) -> str:
     """Return a number of bytes as text: "35 MB", "1.2 GB"."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"

@@ -446,13 +446,19 @@ async def test_refused_parameters_are_replaced_once_for_all_calls() -> None:
     }
 
 
-async def test_a_repetition_penalty_is_sent_and_dropped_where_it_is_unknown() -> None:
+async def test_a_further_sampling_parameter_is_sent_and_where_it_is_refused_an_error() -> None:
     with FakeServer([Answer(), refusal("repetition_penalty")]) as server:
         got = await ask(server, Sampling(repetition_penalty=1.2))
         assert (server.requests[0].body["repetition_penalty"], got.notes) == (1.2, ())
-        got = await ask(server, Sampling(repetition_penalty=1.2))
-    assert got.notes == ("repetition_penalty dropped: the model refuses it",)
-    assert "repetition_penalty" not in server.requests[-1].body
+        with pytest.raises(FatalEngineError, match="refuses repetition_penalty"):
+            await ask(server, Sampling(repetition_penalty=1.2))
+        assert len(server.requests) == 2, "it is not asked again without"
+
+
+async def test_a_temperature_that_is_dropped_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    with FakeServer([refusal("temperature")]) as server:
+        await ask(server)
+    assert [record.message for record in caplog.records] == ["tiny refuses temperature, so replies are made without it"]
 
 
 async def test_a_refusal_without_code_is_recognised_by_its_words() -> None:

@@ -281,9 +281,23 @@ async def test_a_repetition_penalty_goes_by_the_name_that_is_heeded(network: Any
     assert got.notes == ()
 
 
-async def test_a_repetition_penalty_that_ollama_ignores_is_told(network: Any) -> None:
-    got = await ask(network(Ollama()), Sampling(64, repetition_penalty=1.2))
-    assert got.notes == ("repetition_penalty left out: Ollama's endpoint ignores it",)
+@pytest.mark.parametrize(
+    ("kind", "sampling"),
+    [
+        (Ollama, Sampling(repetition_penalty=1.2)),
+        (Anthropic, Sampling(presence_penalty=0.5)),
+        (LMStudio, Sampling(min_p=0.1)),
+        (LlamaCpp, Sampling(choice=("yes", "no"))),
+    ],
+    ids=lambda each: each.__name__ if isinstance(each, type) else next(iter(each.further)),
+)
+async def test_what_a_server_is_known_to_ignore_is_an_error_and_nothing_is_asked(
+    network: Any, kind: type[Dialect], sampling: Sampling
+) -> None:
+    server = network(kind())
+    with pytest.raises(FatalEngineError, match=f"{next(iter(sampling.further))}: .* does not take it"):
+        await ask(server, sampling)
+    assert not [request for request in server.requests if request.path.endswith("/completions")]
 
 
 async def test_several_answers_are_several_requests_where_one_is_all_there_is(network: Any) -> None:

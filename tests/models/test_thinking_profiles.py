@@ -106,5 +106,5 @@ def test_a_wrong_table_is_told_with_its_key(profile_of, table):
 
 
 def test_only_chat_models_think(profile_of):
-    with pytest.raises(ProfileError, match="only chat models think"):
+    with pytest.raises(ProfileError, match="thinking: only chat models have it"):
         profile_of(ALWAYS, 'kind = "encoder"\npath = "weights"\n')

@@ -18,6 +18,7 @@ from localemp.reporting.report import Report
 from localemp.reporting.svg import scale
 from localemp.reporting.systems import names_of, read_systems
 from localemp.reporting.tables import Cell, Note, Row, Table, amount, listed, told_once
+from localemp.runs.run import Run, read_manifest
 
 
 def report_of(*folders, **options):
@@ -281,3 +282,18 @@ def test_a_definition_is_told_by_the_first_of_several_tables():
     assert first.notes == (lasting, own)
     assert second.notes == (own, Note("See also the notes below “A”."))
     assert third.notes == (own,)
+
+
+def test_replies_side_by_side_stand_in_the_order_of_the_data(tmp_path):
+    for name, answers in (("sampled", "b"), ("whole", "acb")):
+        made = make_run(tmp_path / name, {}, data_sha256="1")
+        with Run.open(made, read_manifest(made)["settings"]) as run:
+            run.positions = {"c": 0, "b": 5, "a": 7}
+            for each in answers:
+                run.append({"id": each, "reply": f"Oh, {each}.", "turns": [f"I am {each}."]})
+    made = report_of(tmp_path / "sampled", tmp_path / "whole")
+    cases = made.case_study()
+    assert [each["id"] for each in cases["dialogues"]] == ["c", "b", "a"]
+    assert [each["replies"][0] is None for each in cases["dialogues"]] == [True, False, True]
+    first = replace(made, cases=1).case_study()
+    assert ([each["id"] for each in first["dialogues"]], first["of"]) == (["c"], 3)

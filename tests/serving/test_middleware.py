@@ -18,8 +18,8 @@ KEY = "sesame"
 TALK = [{"role": "user", "content": "My dog died."}]
 
 
-def settings(**changes) -> ServeSettings:
-    config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
+def settings(trim: bool = False, **changes) -> ServeSettings:
+    config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2, trim_to_sentence=trim)
     given = {"strategies": ("zero-shot", "few-shot", "two-stage", "few-shot+two-stage"), "api_keys": (), "ui": True}
     return ServeSettings.of("tiny", config, **(given | changes))
 
@@ -146,6 +146,26 @@ def test_a_made_up_role_or_turn_is_cut_as_generate_cuts_it(client: openai.OpenAI
     else:
         said = answer.choices[0].message.content
     assert said == "I am so sorry.\nHow are"
+
+
+def test_a_truncated_reply_is_cut_at_its_last_whole_sentence_where_that_is_wanted(model: ModelApp):
+    model.ends = "length"
+    talk = [{"role": "user", "content": "say: I am sorry. It is hard. What hap"}]
+    with (
+        served(StrategyMiddleware(model.app, settings(trim=True))) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        ask = client.chat.completions.create
+        whole = ask(model="tiny:zero-shot", messages=talk, extra_body={"localemp": {"trace": True}})
+        assert whole.choices[0].message.content == "I am sorry. It is hard."
+        assert whole.choices[0].finish_reason == "length"
+        assert whole.localemp["stages"][0]["text"].endswith("What hap"), "the trace has what the model said"
+        chunks = list(ask(model="tiny:zero-shot", messages=talk, stream=True))
+        words = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
+        assert words == ["I am sorry.", " It is hard."]
+        assert chunks[-1].choices[0].finish_reason == "length"
+        bare = ask(model="tiny", messages=talk).choices[0].message.content
+        assert bare.endswith("What hap"), "the model alone answers as it is"
 
 
 def test_exemplars_go_where_the_context_is_short(client: openai.OpenAI, model: ModelApp):

@@ -33,7 +33,7 @@ from localemp.engines.openai.models import Models, read_models
 from localemp.engines.openai.ollama import loaded_context
 from localemp.engines.openai.pace import MOST_IN_FLIGHT, Lane, Pace, shared_pace
 from localemp.engines.openai.rate_limits import cost_of
-from localemp.engines.openai.requests import Requests
+from localemp.engines.openai.requests import NOT_TAKEN, Requests
 from localemp.engines.openai.servers import OPENAI, OTHER, Server, may_be_cut, server_of
 from localemp.engines.openai.target import Target
 from localemp.engines.spending import attempt
@@ -58,6 +58,7 @@ PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 """What each of the two APIs is asked at, after the base URL."""
 
 _log = logging.getLogger(__name__)
+_TOLD = ("temperature", "top_p", "seed", "stop")  # of what is dropped: what changes how replies are drawn
 _NO_LIST = (404, 405, 501)
 _LOADING_WAIT = 2.0  # seconds between looks at a server that loads its model
 
@@ -304,8 +305,12 @@ class OpenAIEngine(Engine):
             try:
                 answers = await self._send(build)
             except ResponseError as error:
-                if not self._requests.change(refused_parameter(error), body):
+                refused, known = refused_parameter(error), set(self._requests.changed)
+                if not self._requests.change(refused, body):
                     raise self._failure(error, sampling.most_tokens) from error
+                for name in sorted({*self._requests.changed} - known):
+                    if self._requests.changed[name] is None and name in _TOLD:
+                        _log.warning("%s refuses %s, so replies are made without it", self.model, name)
             else:
                 self._known = self._answered = True
                 return answers, notes
@@ -319,6 +324,8 @@ class OpenAIEngine(Engine):
                 f"{self.base_url} refuses the {name} of {self.model!r}: {error.message}",
                 f"give another --{name.replace('_', '-')}, or none; or change it in [request] of the model's profile",
             )
+        if type(found) is EngineError and (name := self._requests.refused_sampling(error)):
+            return FatalEngineError(f"{self.base_url} refuses {name}: {error.message}", NOT_TAKEN)
         if self._answered or self._failed < MAX_FAILED_REQUESTS or isinstance(found, FatalEngineError):
             return found
         return FatalEngineError(

@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Literal
 
 from localemp.dialogue import Message
 from localemp.engines.openai.failures import refused_parameter
 from localemp.engines.openai.servers import OTHER, Server
+from localemp.errors import FatalEngineError
 from localemp.models.thinking_mode import NO_REASONING
 from localemp.protocol.errors import ResponseError, ServerError
 from localemp.sampling import Sampling
 
 _DROPPABLE = {
-    "temperature", "top_p", "seed", "stop", "response_format", "repetition_penalty", "thinking_token_budget", "n",
+    "temperature", "top_p", "seed", "stop", "response_format", "thinking_token_budget", "n",
 }  # fmt: skip
+_FURTHER = {*(field.name for field in fields(Sampling)), "structured_outputs"} - _DROPPABLE - {"max_tokens"}
+NOT_TAKEN = "omit it: --sampling, [sampling] of the model's profile, or sampling of a flow's stage"
 _LIKELIEST = 20  # tokens whose probability is asked for; the most that OpenAI's API allows
 _OF_CHOICES = ("logprobs", "top_logprobs")
 _HOLD_SCHEMAS = {"items", "prefixItems", "anyOf", "oneOf", "allOf"}
@@ -23,7 +27,8 @@ class Requests:
     """Builds the request bodies for one model.
 
     A parameter that the model refuses is replaced (max_tokens by max_completion_tokens) or dropped (temperature, top_p,
-    seed, stop, response_format, repetition_penalty, logprobs, thinking_token_budget, n) in all later requests.
+    seed, stop, response_format, logprobs, thinking_token_budget, n) in all later requests. Further sampling parameters
+    are never dropped: a refusal of one is an error.
 
     Args:
         model: Name of the model on the server.
@@ -46,7 +51,13 @@ class Requests:
     def body(
         self, messages: Sequence[Message], sampling: Sampling, number: int = 1
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Return the body of a request for a number of answers, and notes on changed sampling parameters."""
+        """Return the body of a request for a number of answers, and notes on changed sampling parameters.
+
+        Raises:
+            FatalEngineError: The server is known not to take one of the further sampling parameters.
+        """
+        for parameter, reason in untaken(self.server, sampling).items():
+            raise FatalEngineError(f"{parameter}: {reason}", NOT_TAKEN)
         body: dict[str, Any] = {"model": self.model}
         if self.api == "chat":
             body["messages"] = [{"role": message.role, "content": message.content} for message in messages]
@@ -109,9 +120,26 @@ class Requests:
 
         Nothing replaces what the user or the profile has chosen.
         """
-        if not isinstance(error, ServerError) or error.status not in (400, 422):
-            return None
-        return next((name for name in (refused_parameter(error), error.param) if name in self.extra), None)
+        return next((name for name in _named(error) if name in self.extra), None)
+
+    def refused_sampling(self, error: ResponseError) -> str | None:
+        """Return the further sampling parameter that an error is about; None if it is about something else."""
+        names = {new or name: name for name, new in self.server.renamed.items()}
+        return next((told for name in _named(error) if (told := names.get(name, name)) in _FURTHER), None)
+
+
+def _named(error: ResponseError) -> list[str]:
+    """Return the fields of a request that an error names; none if it does not refuse the request."""
+    if not isinstance(error, ServerError) or error.status not in (400, 422):
+        return []
+    return [name for name in (refused_parameter(error), error.param) if name]
+
+
+def untaken(server: Server, sampling: Sampling) -> dict[str, str]:
+    """Return the further sampling parameters that a server is known not to take, each with the reason."""
+    if server.takes is None:
+        return {}
+    return {name: f"{server.name} does not take it" for name in sampling.further if name not in server.takes}
 
 
 def further_fields(sampling: Sampling) -> dict[str, Any]:

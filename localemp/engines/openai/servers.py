@@ -34,6 +34,8 @@ class Server:
         start: How it is started, for a hint.
         widen: How it is given a longer context, for a hint.
         lists: What GET /models of it lists: what requests name, something else, or nothing to a client of this API.
+        takes: The further sampling parameters (`Sampling.further`) that it takes; others are an error before anything
+            is asked. None if that is not known: all are sent then, and a refusal is an error.
         left_out: Parameters that it ignores or counts wrongly, which are not sent, with the reason.
         renamed: Its own names of parameters, for chat; None for one that it does not have.
         fixed_while_reasoning: Parameters that are refused while a model reasons.
@@ -54,6 +56,7 @@ class Server:
     start: str = ""
     widen: str = ""
     lists: Literal["models", "other", "nothing"] = "models"
+    takes: frozenset[str] | None = None
     left_out: Mapping[str, str] = field(default_factory=lambda: _NONE)
     renamed: Mapping[str, str | None] = field(default_factory=lambda: _NONE)
     fixed_while_reasoning: tuple[str, ...] = ()
@@ -75,10 +78,12 @@ class Server:
 
 
 # What is refused is known beforehand, so that no request has to be refused first: a batch would be lost by it.
+_TAKEN_BY_OPENAI = frozenset({"presence_penalty", "frequency_penalty", "logit_bias"})
 OPENAI = Server(
     name="OpenAI",
     hosts=("api.openai.com", ".api.openai.com"),
     needs_key=True,
+    takes=_TAKEN_BY_OPENAI,
     renamed={"max_tokens": "max_completion_tokens", "thinking_token_budget": None},
     fixed_while_reasoning=("temperature", "top_p", "logprobs", "top_logprobs"),
 )
@@ -104,6 +109,7 @@ _SERVERS = (
         key_header="api-key",
         lists="other",  # requests name deployments
         batch_prefix="",
+        takes=_TAKEN_BY_OPENAI,
     ),
     _hosted("OpenRouter", ("openrouter.ai",), "OPENROUTER_API_KEY", charges=True),
     _hosted(
@@ -111,6 +117,7 @@ _SERVERS = (
         ("api.anthropic.com",),
         "ANTHROPIC_API_KEY",
         lists="nothing",
+        takes=frozenset(),
         left_out=dict.fromkeys(("seed", "response_format", "logprobs", "top_logprobs"), _IGNORED)
         | {"n": "Anthropic's endpoint gives one answer"},
         assumed={"top_p": 1.0},  # some models refuse it beside a temperature, others always
@@ -134,7 +141,8 @@ _SERVERS = (
         keys=("OLLAMA_API_KEY",),
         start="ollama serve",
         widen="OLLAMA_CONTEXT_LENGTH=16384 ollama serve",
-        left_out=dict.fromkeys(("repetition_penalty", "thinking_token_budget"), "Ollama's endpoint ignores it"),
+        takes=frozenset({"presence_penalty", "frequency_penalty"}),
+        left_out={"thinking_token_budget": "Ollama's endpoint ignores it"},
         cuts_prompts=True,
     ),
     Server(
@@ -144,12 +152,14 @@ _SERVERS = (
         keys=("LM_API_TOKEN",),
         start="lms server start",
         widen="lms load MODEL --context-length 16384",
+        takes=_TAKEN_BY_OPENAI | {"top_k", "repetition_penalty"},
         renamed=_PENALTY,
     ),
     Server(
         name="llama.cpp",
         owner="llamacpp",
         widen="llama-server -c 16384, which all --parallel slots share",
+        takes=_TAKEN_BY_OPENAI | {"top_k", "min_p", "repetition_penalty", "ignore_eos"},
         renamed=_PENALTY,
         left_out={
             "n": "llama.cpp counts the tokens of one answer only",

@@ -52,7 +52,7 @@ class Target:
             OptionError: The URL is invalid, the key has characters that no key has, or it is another server's.
         """
         # A given URL is never replaced, not even an empty one: prompts and key would go to another server.
-        address = _tidy(os.environ.get(URL_VARIABLE) or OPENAI_URL if base_url is None else base_url)
+        address = address_of(base_url)
         url = shown_url(address)
         server = server_at(url)
         if api_key:
@@ -97,6 +97,11 @@ class Target:
                 f"{self.url} requires a key, and {self.key_variable} is not set",
                 f"export {self.key_variable}=..., or give your own server with --base-url",
             )
+
+
+def address_of(base_url: str | None) -> str:
+    """Return the address that is asked: the given one, else the environment's, else OpenAI's."""
+    return _tidy(os.environ.get(URL_VARIABLE) or OPENAI_URL if base_url is None else base_url)
 
 
 def _tidy(url: str) -> str:

@@ -80,7 +80,14 @@ class Handler:
             changed=self._changed,
             is_vllm=catalog.is_vllm,
         )
-        reply = ReplyEngine(engine, request, send, model=names.of(adapter, name), keep_thinking=catalog.keep_thinking)
+        reply = ReplyEngine(
+            engine,
+            request,
+            send,
+            model=names.of(adapter, name),
+            keep_thinking=catalog.keep_thinking,
+            trims=catalog.trims,
+        )
         try:
             strategy = await catalog.strategy(request.strategy, request.options)
             if strategy.flow.chooses_reply and (request.rest.get("n") or 1) > 1:

@@ -59,6 +59,8 @@ def prepare(pipeline: Pipeline, strategies: Sequence[str], adapters: Sequence[st
     if (engine := pipeline.profile.engine) not in ("vllm", "openai"):
         raise OptionError(f"the engine {engine!r} cannot be served", "serve a model of vLLM, or a server's")
     pipeline.check_deterministic()
+    pipeline.check_takes_sampling()
+    pipeline.check_effect()
     _ = pipeline.thinking  # a wrong option is reported before anything is fetched
     check_names(pipeline.profile.name, adapters)
     if adapters and not pipeline.runs_here:

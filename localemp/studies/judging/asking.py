@@ -138,6 +138,7 @@ class Judging:
 
 def _sampling(pipeline: Pipeline, prompts: JudgePrompts) -> Sampling:
     """Return how answers are drawn: as long as the prompts need them, unless the config says how long."""
+    pipeline.check_effect(forms=True)
     sampling = pipeline.sampling
     if prompts.max_tokens is None or pipeline.config.max_tokens is not None:
         return sampling
