@@ -6,6 +6,8 @@ Public names are imported on first use, so that `import localemp` is fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from localemp.utils.torch_builds import hide_mismatched_builds
+
 if TYPE_CHECKING:
     from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
     from localemp.commands.report import ReportResult, report
+    from localemp.commands.retrieval import BuiltIndex, build_index
     from localemp.commands.run_list import RunList, list_runs
     from localemp.commands.score import ScoreResult, score
     from localemp.commands.verify import verify
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "build_index": "commands.retrieval",
+    "BuiltIndex": "commands.retrieval",
     "check_prompts": "commands.prompts",
     "compare": "commands.compare",
     "compare_all": "commands.compare_all",
@@ -93,6 +98,7 @@ _HOMES = {
 
 __all__ = [
     "EMOTIONS",
+    "BuiltIndex",
     "CompareAllResult",
     "CompareResult",
     "Completion",
@@ -120,6 +126,7 @@ __all__ = [
     "ScoreResult",
     "Strategy",
     "Verification",
+    "build_index",
     "check_prompts",
     "compare",
     "compare_all",
@@ -143,6 +150,8 @@ __all__ = [
     "verify",
 ]
 
+
+hide_mismatched_builds()
 
 # Names of 0.1, which scripts of that time use.
 _FORMER = {"Assembly": ("pipeline.former", "Assembly"), "Recipe": ("pipeline.config", "RunConfig")}

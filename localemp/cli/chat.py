@@ -15,6 +15,7 @@ from localemp.utils.text import for_terminal
 if TYPE_CHECKING:
     from localemp.dialogue import Dialogue
     from localemp.pipeline.responder import Responder
+    from localemp.strategies.base import Response
 
 
 @click.command(cls=StrategyCommand)
@@ -47,6 +48,7 @@ def respond(turns: tuple[str, ...], emotion: str | None, situation: str | None, 
         click.echo(for_terminal(response.reply))
     if not response.reply:
         click.echo("the reply is empty; use --stages to see the prompt", err=True)
+    _say_truncated(response, options)
 
 
 @click.command(cls=StrategyCommand)
@@ -63,7 +65,6 @@ async def _chat(stages: bool, options: dict[str, Any]) -> None:
     from localemp.dialogue import Dialogue
     from localemp.errors import EngineError, FatalEngineError
     from localemp.runs.run import response_record
-    from localemp.strategies.cleaning import clean_reply
 
     turns: list[str] = []
     async with _open(options, Dialogue("talk", ("Hello.",))) as responder:
@@ -85,11 +86,20 @@ async def _chat(stages: bool, options: dict[str, Any]) -> None:
             if not response.reply:
                 click.echo("the reply is empty; try other words", err=True)
                 continue
-            # The model's thinking is not part of the dialogue.
-            turns += [said, clean_reply(response.raw)]
+            turns += [said, response.said]
             if stages:
                 print_record(response_record(response))
             click.echo(f"listener: {for_terminal(response.reply)}")
+            _say_truncated(response, options)
+
+
+def _say_truncated(response: "Response", options: dict[str, Any]) -> None:
+    """Say that a reply stops in the middle of a sentence because it was truncated, and what to do."""
+    from localemp.strategies.trimming import ends_whole
+
+    if response.truncated and not ends_whole(response.reply):
+        trim = "" if options["trim_to_sentence"] else ", or cut it at its last whole sentence: --trim-to-sentence"
+        click.echo(f"the reply was truncated: raise --max-tokens{trim}", err=True)
 
 
 def _typed() -> str:

@@ -11,7 +11,7 @@ from localemp.cli.types import PATH
 _OUT = PATH
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, needs={"title": ("html",), "cases": ("html",)})
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
 @click.option("--html", type=_OUT, help="Write one self-contained page: tables, figures, case study.")
 @table_options

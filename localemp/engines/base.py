@@ -29,6 +29,9 @@ STAGE: ContextVar[str] = ContextVar("stage", default="")
 PLANNED = "planned"
 """The finish reason of an engine that only measures prompts; the texts of its completions are not a model's."""
 
+TRUNCATED = "length"
+"""The finish reason of an answer that the limit of tokens ended, and not the model."""
+
 _ONLY_IF_SET = ("thinking_tokens", "asked_by", "choices", "choice_mass", "tier", "response_id")
 
 

@@ -12,6 +12,7 @@ match    a substring of the messages; an entry without it matches everything
 where    "prompt" (default) searches all messages, "last" only the last user message
 reply    the text; uses of a list cycle through it; thinking is marked as models do it: "<think>Sad.</think>Oh no."
 choices  the probability of each choice, where a request has choices; the likeliest is the text if there is no `reply`
+ends     why the answer ends: "stop" by default, "length" for one that is truncated
 seconds  how long the answer takes; 0 by default
 error    "engine", "fatal" or "too-long": raised instead of a reply, with `reply` as its message
 adapter  the name of an adapter: only requests with it match
@@ -53,6 +54,7 @@ class Entry(BaseModel):
     adapter: str | None = None
     reply: str | list[str] | None = None
     choices: dict[str, Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]] | None = None
+    ends: Literal["stop", "length"] = "stop"
     seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     error: Literal["engine", "fatal", "too-long"] | None = None
     times: int | None = Field(default=None, ge=1)
@@ -139,7 +141,7 @@ class ScriptedEngine(AdaptableEngine):
         seconds = time.perf_counter() - begun
         return Completion(
             answer,
-            "stop",
+            entry.ends,
             words,
             len(str(text).split()),
             seconds=seconds,

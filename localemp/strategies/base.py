@@ -16,7 +16,7 @@ from typing import Any
 from localemp.commonsense.inferences import Inferences
 from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
-from localemp.engines.base import STAGE, Completion, Engine
+from localemp.engines.base import STAGE, TRUNCATED, Completion, Engine
 from localemp.errors import EngineError, PromptTooLongError
 from localemp.prompting.flow import REPLY
 from localemp.prompting.render import Asked, Prompts
@@ -84,8 +84,9 @@ class Response:
 
     Attributes:
         dialogue: The dialogue.
-        reply: The cleaned reply, without a leading "Listener:" or an invented next turn of the speaker. If thinking is
-            kept, it precedes the reply, between <think> and </think>.
+        reply: The cleaned reply, without a leading "Listener:" or an invented next turn of the speaker, and up to its
+            last whole sentence if it was truncated and that is wanted. If thinking is kept, it precedes the reply,
+            between <think> and </think>.
         raw: The model's reply before cleaning, without its thinking, which is in the stage.
         stages: The stages, the reply's last.
         exemplars, inferences, dropped: As in the draft.
@@ -105,6 +106,21 @@ class Response:
     def finish_reason(self) -> str:
         """The finish reason of the reply."""
         return self.stages[-1].completion.finish_reason
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the limit of tokens ended the reply, and not the model."""
+        return self.finish_reason == TRUNCATED
+
+    @property
+    def said(self) -> str:
+        """The reply without thinking, as the next turn of a dialogue."""
+        return self.reply.removeprefix(kept_thinking(self.stages[-1].completion))
+
+
+def kept_thinking(completion: Completion) -> str:
+    """Return a completion's thinking as it precedes a reply that keeps it."""
+    return f"<think>\n{completion.thinking}\n</think>\n\n" if completion.thinking else ""
 
 
 class Enricher(ABC):
@@ -174,6 +190,7 @@ class Exchange:
         last: The engine of the stage "reply": `engine` itself, or one that also streams the reply.
         prompts: The template in the model's layout.
         sampling: Sampling parameters.
+        trims: Whether a truncated reply is cut at its last whole sentence.
         stages: The stages so far.
         skipped: The names of those that do not run.
     """
@@ -183,6 +200,7 @@ class Exchange:
     last: Engine
     prompts: Prompts
     sampling: Sampling
+    trims: bool = False
     stages: list[Stage] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 

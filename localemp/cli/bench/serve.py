@@ -285,9 +285,6 @@ def _tokenizer_for_check(display: "Display") -> Path:
 
 
 def _require_aiohttp() -> None:
-    from importlib.util import find_spec
+    from localemp.utils.extras import require
 
-    from localemp.errors import OptionError
-
-    if find_spec("aiohttp") is None:
-        raise OptionError("`localemp bench serve` needs aiohttp", "pip install 'localemp[serve]'")
+    require("serve", "`localemp bench serve`", "aiohttp")
