@@ -68,8 +68,8 @@ plug-in takes what it is registered with ([extending.md](extending.md)).
 _REQUEST = """## `[request]`: further fields of requests
 
 What a hosted model is sent besides messages and sampling, such as `reasoning_effort`, by the service's own names,
-whatever they are. A model that runs here is sent no requests, so there it is an error. So is a sampling parameter, which
-belongs in `[sampling]`, where a manifest records it and an option can change it.
+whatever they are. A model that runs here is sent no requests, so there it is an error. So is a sampling parameter,
+which belongs in `[sampling]`, where a manifest records it and an option can change it.
 """
 
 _NOT_AMONG = """### What is not among them
