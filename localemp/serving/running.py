@@ -36,7 +36,7 @@ class RunningServer(BaseModel):
     Attributes:
         format: The version of this form.
         localemp: The version of localemp.
-        machine: The machine's name; the folder may be on a disk that several machines share.
+        machine: The machine's name, since several may share the folder's disk; empty if the server has no file.
         pid: Its process.
         started: When that began, in ticks since the machine's start; None where the system does not tell.
         url: Its address on this machine, without "/v1".
@@ -92,6 +92,16 @@ class RunningServer(BaseModel):
             engine_args=redact_settings(read_options(options)),
             needs_key=bool(settings.api_keys),
         )
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has a file; of a server that was named by its address alone, only what it lists is known."""
+        return bool(self.machine)
+
+    @property
+    def http_options(self) -> dict[str, Any]:
+        """How to connect, as httpx takes it: to this machine without a proxy, whoever signed the certificate."""
+        return {"trust_env": not self.is_known, "verify": not self.is_known}
 
     @property
     def lives(self) -> bool:
