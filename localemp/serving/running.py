@@ -20,7 +20,7 @@ from localemp.models.profiles import Profile
 from localemp.pipeline.config import RunConfig
 from localemp.serving.settings import ServeSettings
 from localemp.serving.vllm.options import read_options
-from localemp.utils.files import open_regular, write_json
+from localemp.utils.files import open_regular, write_atomically
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.paths import cache_dir
 from localemp.utils.redaction import redact_settings
@@ -135,8 +135,7 @@ def announced(server: RunningServer) -> Iterator[None]:
     with suppress(OSError):
         _make_folder()
         _remove_dead()
-        write_json(path, server.model_dump(mode="json"))
-        path.chmod(0o600)
+        write_atomically(path, server.model_dump_json(indent=2), 0o600)
     try:
         yield
     finally:
