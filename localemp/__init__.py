@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
     from localemp.commands.report import ReportResult, report
+    from localemp.commands.respond import respond, respond_async
     from localemp.commands.retrieval import BuiltIndex, build_index
     from localemp.commands.run_list import RunList, list_runs
     from localemp.commands.score import ScoreResult, score
@@ -82,6 +83,8 @@ _HOMES = {
     "Prompts": "prompting.render",
     "read_plan": "experiments.plan",
     "report": "commands.report",
+    "respond": "commands.respond",
+    "respond_async": "commands.respond",
     "ReportResult": "commands.report",
     "Responder": "pipeline.responder",
     "Response": "strategies.base",
@@ -145,6 +148,8 @@ __all__ = [
     "load_template",
     "read_plan",
     "report",
+    "respond",
+    "respond_async",
     "score",
     "study",
     "verify",

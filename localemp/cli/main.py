@@ -20,7 +20,7 @@ from localemp.utils.text import for_terminal
 COMMANDS = {
     "generate": ("generate", "Answer a data set, in a run that can be interrupted and resumed."),
     "experiment": ("experiment", "Answer all rows of a plan, and score, compare and report them."),
-    "respond": ("chat", "Answer one text."),
+    "respond": ("respond", "Answer one text."),
     "chat": ("chat", "Chat in the terminal."),
     "serve": ("serve", "Serve a model with an OpenAI-compatible API; every strategy is a model name."),
     "prompts": ("prompts", "Show the exact prompts, without calling the model."),

@@ -12,8 +12,8 @@ import click
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.command import Command
 from localemp.cli.options import adapter_option, data_options, dialogues_of
-from localemp.cli.serve import KEY_VARIABLE
 from localemp.cli.types import NAME
+from localemp.serving.api_key import KEY_VARIABLE
 from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
