@@ -6,15 +6,20 @@ Public names are imported on first use, so that `import localemp` is fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from localemp.utils.torch_builds import hide_mismatched_builds
+
 if TYPE_CHECKING:
     from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
+    from localemp.commands.compare_all import CompareAllResult, compare_all
     from localemp.commands.estimate import estimate, estimate_experiment
     from localemp.commands.experiment import ExperimentResult, experiment, experiment_async
     from localemp.commands.export import ExportResult, export
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
     from localemp.commands.report import ReportResult, report
+    from localemp.commands.respond import respond, respond_async
+    from localemp.commands.retrieval import BuiltIndex, build_index
     from localemp.commands.run_list import RunList, list_runs
     from localemp.commands.score import ScoreResult, score
     from localemp.commands.verify import verify
@@ -40,8 +45,12 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "build_index": "commands.retrieval",
+    "BuiltIndex": "commands.retrieval",
     "check_prompts": "commands.prompts",
     "compare": "commands.compare",
+    "compare_all": "commands.compare_all",
+    "CompareAllResult": "commands.compare_all",
     "CompareResult": "commands.compare",
     "Completion": "engines.base",
     "Dialogue": "dialogue",
@@ -74,6 +83,8 @@ _HOMES = {
     "Prompts": "prompting.render",
     "read_plan": "experiments.plan",
     "report": "commands.report",
+    "respond": "commands.respond",
+    "respond_async": "commands.respond",
     "ReportResult": "commands.report",
     "Responder": "pipeline.responder",
     "Response": "strategies.base",
@@ -90,6 +101,8 @@ _HOMES = {
 
 __all__ = [
     "EMOTIONS",
+    "BuiltIndex",
+    "CompareAllResult",
     "CompareResult",
     "Completion",
     "Dialogue",
@@ -116,8 +129,10 @@ __all__ = [
     "ScoreResult",
     "Strategy",
     "Verification",
+    "build_index",
     "check_prompts",
     "compare",
+    "compare_all",
     "estimate",
     "estimate_experiment",
     "experiment",
@@ -133,11 +148,15 @@ __all__ = [
     "load_template",
     "read_plan",
     "report",
+    "respond",
+    "respond_async",
     "score",
     "study",
     "verify",
 ]
 
+
+hide_mismatched_builds()
 
 # Names of 0.1, which scripts of that time use.
 _FORMER = {"Assembly": ("pipeline.former", "Assembly"), "Recipe": ("pipeline.config", "RunConfig")}

@@ -1,4 +1,4 @@
-"""`localemp compare`: how much two runs differ, how significant that is, and where they differ most."""
+"""`localemp compare`: how much runs differ, how significant that is, and where two of them differ most."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from localemp.cli.compare_all import print_all
 from localemp.cli.registered import RegisteredOptions
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, PATH
+from localemp.errors import OptionError
 from localemp.utils.formatting import count
 
 if TYPE_CHECKING:
+    from localemp.commands.compare import CompareResult
     from localemp.metrics.significance import Comparison, Contrast
     from localemp.utils.option import Option
-
-_RUN = PATH
 
 
 def _options() -> "tuple[Option, ...]":
@@ -26,8 +28,13 @@ def _options() -> "tuple[Option, ...]":
 
 
 @click.command(cls=RegisteredOptions, registered=_options, after="bertscore")
-@click.argument("run_a", type=_RUN)
-@click.argument("run_b", type=_RUN)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...", type=PATH)
+@click.option(
+    "--baseline",
+    type=PATH,
+    metavar="RUN",
+    help="Compare each run with this one; by default every pair of runs, the second minus the first.",
+)
 @click.option(
     "--metric",
     "names",
@@ -46,9 +53,7 @@ def _options() -> "tuple[Option, ...]":
 @click.option(
     "--samples",
     type=click.IntRange(min=100),
-    default=1000,
-    show_default=True,
-    help="Random swaps, and resamples, for each metric.",
+    help="Random swaps, and resamples, for each metric; by default 1,000, and more for more than 25 pairs.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of swaps and resamples.")
 @click.option(
@@ -56,61 +61,85 @@ def _options() -> "tuple[Option, ...]":
     type=click.IntRange(min=0),
     default=5,
     show_default=True,
-    help="Dialogues to show, where the runs differ most.",
+    help="Of two runs: dialogues to show, where they differ most.",
 )
 @click.option("--verbose", "-v", is_flag=True, help="Also secondary metrics, and how each score is computed.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with signatures.")
 def compare(
-    run_a: Path,
-    run_b: Path,
+    runs: tuple[Path, ...],
+    baseline: Path | None,
     names: tuple[str, ...],
     bertscore: bool | None,
     judge: str | None,
     judge_aspect: str | None,
-    samples: int,
+    samples: int | None,
     seed: int,
     show: int,
     verbose: bool,
     as_json: bool,
     **registered: Any,
 ) -> None:
-    """Compare two runs on the dialogues that both answered.
+    """Compare runs, two at a time, on the dialogues that both answered.
 
-    RUN_A and RUN_B are runs' folders, or the FILE.scores.json that `localemp score --import` wrote for replies made
-    elsewhere.
+    RUN is a run's folder, or the FILE.scores.json that `localemp score --import` wrote for replies made elsewhere.
 
-    For each metric: both values, B - A with a 95 % interval, and a p-value; the paper's test, which is a paired t-test;
-    then the dialogues on which they differ most. docs/comparing.md says how to read it.
+    For each metric: both values, the difference with an interval, and a p-value. Of two runs also the paper's test,
+    which is a paired t-test, and the dialogues on which they differ most. Of more, p-values and intervals are corrected
+    for the number of pairs. docs/comparing.md says how to read it.
     """
     from localemp.cli.display import Display
     from localemp.commands.compare import compare as compare_runs
+    from localemp.commands.compare_all import compare_all
     from localemp.utils.text import json_text
 
+    others = [run for run in runs if baseline is None or run.resolve() != baseline.resolve()]
+    given = [*([] if baseline is None else [baseline]), *others]
+    settings = {
+        "metric": names,
+        "bertscore": bertscore,
+        "judge": judge,
+        "judge_aspect": judge_aspect,
+        "seed": seed,
+        "verbose": verbose,
+        **registered,
+    }
+    if len(given) < 2:
+        raise OptionError("one run alone cannot be compared", "give two or more (`localemp runs list` shows them)")
+    if len(given) > 2:
+        _refuse_show()
+        with Display() as display:
+            all_pairs = compare_all(
+                runs, baseline=baseline, samples=samples, on_progress=display.on_progress, **settings
+            )
+        if as_json:
+            click.echo(json_text(all_pairs.as_dict(), indent=2))
+        else:
+            print_all(all_pairs, verbose)
+        return
+    run_a, run_b = given
     with Display() as display:
         result = compare_runs(
-            run_a,
-            run_b,
-            metric=names,
-            bertscore=bertscore,
-            judge=judge,
-            judge_aspect=judge_aspect,
-            samples=samples,
-            seed=seed,
-            show=show,
-            verbose=verbose,
-            on_progress=display.on_progress,
-            **registered,
+            run_a, run_b, samples=samples or 1000, show=show, on_progress=display.on_progress, **settings
         )
     if as_json:
         click.echo(json_text(result.as_dict(), indent=2))
         return
+    _print_two(run_a, run_b, result, verbose, show)
+
+
+def _refuse_show() -> None:
+    if click.get_current_context().get_parameter_source("show") != ParameterSource.DEFAULT:
+        raise OptionError("--show is for two runs", "omit it, or compare two of them")
+
+
+def _print_two(run_a: Path, run_b: Path, result: "CompareResult", verbose: bool, show: int) -> None:
     for side, run, system in (("A", run_a, result.a), ("B", run_b, result.b)):
         click.echo(f"{side}: {run}, {count(len(system), 'reply', 'replies')}")
     for line in result.settings:
         click.echo(f"   {line}")
     for note in result.notes:
         click.echo(f"note: {note}")
-    _print_table(result.comparisons, result.items, samples, seed)
+    _print_table(result.comparisons, result.items, result.samples, result.seed)
     _print_t_tests(result.comparisons)
     if verbose:
         for one in result.comparisons:

@@ -102,11 +102,12 @@ def _defaults() -> dict[str, str]:
 
 def _missing(found: dict[str, dict[str, str]]) -> list[str]:
     from localemp.engines.vllm.versions import is_known, not_known, vllm_version
+    from localemp.utils.extras import engine_extra, install_command
 
     steps = []
     installed = vllm_version()
     if installed is None:
-        steps.append("install an engine: pip install 'localemp[gpu]', or run `make demo` in a checkout")
+        steps.append(f"install an engine: {install_command(engine_extra())}")
     elif not is_known(installed):
         steps.append(f"{not_known(installed)}: it may fail or give other replies")
     steps += [

@@ -9,6 +9,8 @@ import click
 from localemp.cli.bill import echo_bill
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import (
+    EXCLUDES,
+    NEEDS,
     budget_option,
     cluster_options,
     config_of,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from localemp.pipeline.generate import Tally
 
 
-@click.command(cls=StrategyCommand)
+@click.command(cls=StrategyCommand, needs=NEEDS, excludes=EXCLUDES)
 @model_options
 @strategy_options
 @data_options
@@ -59,14 +61,12 @@ def generate(
     Replies are saved as they finish. Ctrl-C stops; rerun the same command to resume.
     """
     from localemp.cli.display import Display
-    from localemp.cli.estimates import check_estimate_options
     from localemp.cli.replies import print_replies
     from localemp.commands.generate import generate as answer
     from localemp.runs.order import numbers_of
     from localemp.runs.run import model_name
 
     config = config_of(options)
-    check_estimate_options(estimate, as_json, address)
     if estimate:
         _estimate(config, split, limit, sample, out, retry_errors, budget, as_json)
         return
@@ -122,7 +122,9 @@ def _estimate(
 
 def _summary(result: "GenerateResult") -> None:
     click.echo(f"{count(len(result.answered), 'reply', 'replies')}, {result.failed} failed")
-    tally = result.tally
+    truncation, tally = result.truncation(), result.tally
+    if truncation.line:
+        click.echo(truncation.line)
     if tally is not None and tally.done:
         seconds = tally.seconds
         click.echo(
@@ -136,6 +138,8 @@ def _summary(result: "GenerateResult") -> None:
             click.echo(told)
     echo_bill(None if tally is None else tally.bill, result.bill, "the run")
     click.echo(f"run: {result.folder}")
+    if truncation.hint:
+        click.echo(f"hint: {truncation.hint}", err=True)
     if result.failed:
         click.echo(f"hint: `localemp runs show {result.folder} --errors` says why; --retry-errors asks again", err=True)
 

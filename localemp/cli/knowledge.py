@@ -91,7 +91,7 @@ def infer(
             _print(text, answer)
 
 
-@knowledge.command()
+@knowledge.command(needs={"seed": ("sample",)})
 @data_options
 @subset_options
 @click.option("--seed", default=0, show_default=True, help="Seed of --sample.")

@@ -23,7 +23,7 @@ runs.add_command(list_)
 runs.add_command(verify)
 
 
-@runs.command()
+@runs.command(excludes={"limit": ("index", "name")})
 @click.argument("run", type=PATH)
 @index_option
 @id_option
@@ -119,6 +119,7 @@ def _print_manifest(manifest: dict[str, Any], records: list[dict[str, Any]]) -> 
     import json
 
     from localemp.runs.run import thinking_tokens
+    from localemp.runs.truncation import count_truncated
 
     for name, value in manifest["settings"].items():
         if value not in (None, [], {}):
@@ -133,5 +134,7 @@ def _print_manifest(manifest: dict[str, Any], records: list[dict[str, Any]]) -> 
     click.echo(
         f"{len(records) - failed} replies, {failed} failed, {len(stages)} calls, {tokens} reply tokens{of}{thought}"
     )
+    if note := count_truncated((record["ending"] for record in records), manifest["settings"]).note:
+        click.echo(note)
     for session in manifest["sessions"]:
         click.echo(for_terminal(f"{session['started']}  {session['command']}"))

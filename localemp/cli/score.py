@@ -29,7 +29,20 @@ def _options() -> "tuple[Option, ...]":
     return metric_options()
 
 
-@click.command(cls=RegisteredOptions, registered=_options, after="hypothesis")
+@click.command(
+    cls=RegisteredOptions,
+    registered=_options,
+    after="hypothesis",
+    needs={
+        "data": ("imports",),
+        "hypothesis": ("imports",),
+        **dict.fromkeys(("base_url", "batch", "service_tier", "reasoning_effort", "verbosity", "script"), ("judge",)),
+        **dict.fromkeys(("model", "adapter"), ("ppl",)),
+        "engine_args": ("ppl", "judge"),
+        "budget": ("judge",),
+    },
+    excludes={"verbose": ("as_json",)},
+)
 @click.argument("runs", nargs=-1, metavar="[RUN]...", type=_FILE)
 @click.option(
     "--import",
@@ -118,7 +131,6 @@ def score(
     from localemp.cli.display import Display
     from localemp.cli.options import parse_engine_args
     from localemp.commands.score import score as score_replies
-    from localemp.errors import OptionError
     from localemp.pipeline.config import RunConfig
     from localemp.utils.text import json_text
 
@@ -133,12 +145,6 @@ def score(
             reasoning_effort=reasoning_effort,
             verbosity=verbosity,
             script=script,
-        )
-    elif base_url or script:
-        raise OptionError("--base-url is for --judge", "add --judge, or omit it")
-    elif batch or service_tier or reasoning_effort or verbosity:
-        raise OptionError(
-            "--batch, --service-tier, --reasoning-effort and --verbosity are for --judge", "add --judge, or omit them"
         )
     with Display() as display, resumable(display.say, "run the same command again"):
         result = score_replies(

@@ -129,7 +129,7 @@ def compare(
         notes.append("A and B are the same run")
     names = [metric] if isinstance(metric, str) else list(metric)
     also = [*on_request((both.a, both.b)), *([CHOICE] if judge or judge_aspect else [])]
-    chosen = _metrics(names, bertscore, verbose, context, also)
+    chosen = chosen_metrics(names, bertscore, verbose, context, also)
     found = compare_replies(both.a, both.b, chosen, samples, seed, on_progress)
     measure, shown = _contrasts(both, found, show)
     settings = compare_settings(a.source.get("settings", {}), b.source.get("settings", {}), "in A", "in B")
@@ -173,7 +173,7 @@ def _source_of(scores: Path, named: str) -> Path:
     return places[0]
 
 
-def _metrics(
+def chosen_metrics(
     names: Sequence[str], bertscore: bool | None, verbose: bool, context: MetricContext, also: Sequence[str]
 ) -> list[Metric]:
     """Return the metrics requested by name, else all that tables show; BERTScore's model is fetched only on request."""

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 from localemp.commands.experiment_plan import PlannedExperiment, Settings
 from localemp.commands.experiment_results import Finished, finish
 from localemp.engines.budget import Budget
+from localemp.errors import RunError
 from localemp.estimates.estimate import RowEstimate
 from localemp.estimates.recorded import Estimates
 from localemp.estimates.truth import Truth
@@ -20,6 +21,7 @@ from localemp.experiments.runner import Runner
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunSettings
 from localemp.pipeline.ray_driver import check_actors
+from localemp.runs.truncation import Truncation, read_truncation
 from localemp.utils.asynchronous import run_here
 from localemp.utils.interrupts import noting
 from localemp.utils.progress import OnProgress, silent
@@ -180,7 +182,7 @@ class _Work:
         return finish(self.experiment.folder, rows, plan.after, plan.name, self.on_progress, budget)
 
     def result(self, finished: Finished) -> ExperimentResult:
-        rows = self.runner.results()
+        rows = tuple(replace(row, truncation=_truncation(row)) for row in self.runner.results())
         compared = tuple(
             (replace(estimate, model=self._models_of(batches)), truth)
             for batches, estimate, truth in self.estimates.totals()
@@ -193,3 +195,13 @@ class _Work:
         """The models of batches, as the plan calls them."""
         rows = zip(self.runner.rows, self.runner.batches, strict=True)
         return ", ".join(dict.fromkeys(row.model for row, batch in rows if batch in batches))
+
+
+def _truncation(row: RowResult) -> Truncation:
+    """Return how many replies of a row were truncated; nothing is known of a run that cannot be read."""
+    if row.folder is None or not row.answered:
+        return Truncation()
+    try:
+        return read_truncation(row.folder)
+    except RunError:  # the report has named it
+        return Truncation()

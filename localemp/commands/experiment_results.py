@@ -27,7 +27,7 @@ from localemp.metrics.choice import unanswerable
 from localemp.metrics.kept_values import is_scored
 from localemp.metrics.registry import BERTSCORE, CHOICE, PERPLEXITY, MetricContext, metric
 from localemp.metrics.replies import Replies, replies_of_run
-from localemp.metrics.scoring import read_scores, scores_path
+from localemp.metrics.scoring import read_scores, scores_path, stand_in
 from localemp.pipeline.pipeline import Pipeline
 from localemp.reporting.differences import Difference, as_json, difference_tables, differences
 from localemp.reporting.reply_rows import reply_rows, write_reply_rows
@@ -164,6 +164,8 @@ class _Results:
         for system in scored.systems if scored else ():
             told = [each.reason for each in system.scores if each.name in BERTSCORE and each.value is None]
             self._note_once(f"no BERTScore: {one_line(told[0])}" if told else "")
+            for note in stand_in(system.scores):
+                self._note_once(note)
         for note in scored.notes if scored else ():
             self._note_once(note if "not kept" in note else "")
 

@@ -23,6 +23,7 @@ from localemp.pipeline.ray_driver import answer_batches_on_cluster, check_actors
 from localemp.pipeline.schedule import answer_batches
 from localemp.runs.bill import Bill
 from localemp.runs.run import read_lines
+from localemp.runs.truncation import Truncation, truncation_of
 from localemp.utils.asynchronous import run_here
 from localemp.utils.interrupts import noting
 from localemp.utils.progress import OnProgress, silent
@@ -70,6 +71,14 @@ class GenerateResult:
         wanted = set(chosen)
         kept = {record["id"]: record for _, record in read_lines(self.folder) if record["id"] in wanted}
         return [kept[name] for name in chosen]
+
+    def truncation(self) -> Truncation:
+        """Return how many of the answered dialogues have a reply that the limit of tokens ended.
+
+        Raises:
+            RunError: As in `records`.
+        """
+        return truncation_of(self.records(), self.settings)
 
 
 def generate(

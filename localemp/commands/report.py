@@ -7,6 +7,7 @@ from pathlib import Path
 from localemp.commands.tables import published_of, write_tables, write_text
 from localemp.errors import OptionError
 from localemp.metrics.usable import read_usable
+from localemp.reporting.bold import find_best
 from localemp.reporting.differences import bases_of, difference_tables, differences
 from localemp.reporting.published import Published
 from localemp.reporting.report import Report
@@ -43,6 +44,7 @@ def report(
     csv: StrPath | None = None,
     study: Named = (),
     against: str | Iterable[str] = (),
+    bold: bool = False,
     common: bool = False,
     published: StrPath | None = None,
     title: str | None = None,
@@ -67,6 +69,7 @@ def report(
         study: Folders of studies, whose tables are added; names as for runs.
         against: The name of a run, or of one for each model: how far each other run of the model differs from it, with
             intervals and p-values.
+        bold: Make the best value of each column bold, and those that are not significantly worse.
         common: Score all runs on the dialogues that all of them answered.
         published: "none" to omit the paper's rows, or a TOML file with others.
         title: Title of the page.
@@ -90,7 +93,8 @@ def report(
         difference_tables(differences(systems, bases_of(systems, bases), on_progress=on_progress)) if bases else []
     )
     results += of_studies(named_paths(study), systems, known)
-    made = Report(systems, known, tuple(results), cases, left_out)
+    best = find_best(systems, on_progress=on_progress) if bold else None
+    made = Report(systems, known, tuple(results), cases, left_out, best)
     written = []
     if html is not None:
         from localemp.reporting.page import render

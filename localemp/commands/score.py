@@ -16,12 +16,16 @@ from localemp.metrics.registry import (
     BERTSCORE,
     BERTSCORE_MODEL,
     CHOICE,
+    EMBSIM,
+    EMBSIM_MODEL,
     PERPLEXITY,
     MetricContext,
+    bertscore,
     metric_options,
     metrics,
     on_request,
 )
+from localemp.metrics.registry import metric as metric_of
 from localemp.metrics.replies import Replies, replies_of_run
 from localemp.metrics.scoring import Scored, on_common, read_scores, score_all, scores_path, write_scores
 from localemp.metrics.usable import read_usable
@@ -155,8 +159,11 @@ def score(
         unscored += asked.notes
     with noting(partial(_saved, systems, places)):
         requested = [*(PERPLEXITY if ppl else ()), *([] if judge is None else [CHOICE])]
+        requested += [EMBSIM] if context.option(EMBSIM_MODEL.name) != EMBSIM_MODEL.default else []
         also, only = {*on_request(systems), *requested}, [*names, *requested] if names else []
         chosen = metrics(context, without=BERTSCORE if no_bertscore else (), also=also, only=only)
+        if not (names or no_bertscore):
+            chosen += _stand_in(chosen, systems, context)
         scored = _score(systems, context, chosen)
         unwritten = [
             _write(place, each, required=out is not None)
@@ -174,8 +181,16 @@ def score(
         for each in chosen
         if isinstance(each, Choice)
     ]
-    notes = (_comparability(systems), *unscored, *intervals, *unwritten)
+    hints = dict.fromkeys(system.truncation.hint for system in systems if system.truncation.hint)
+    truncated = [f"truncated replies are scored as they stand; {hint}" for hint in hints]
+    notes = (_comparability(systems), *unscored, *intervals, *truncated, *unwritten)
     return ScoreResult(tuple(scored), tuple(filter(None, notes)), left_out)
+
+
+def _stand_in(chosen: Sequence[Metric], systems: Sequence[Replies], context: MetricContext) -> list[Metric]:
+    """Return EmbSim if BERTScore's model cannot be had; nothing is fetched for it."""
+    of_no_use = all(system.without_reference() for system in systems) or any(each.name == EMBSIM for each in chosen)
+    return [] if of_no_use or not bertscore(context).lacking() else [metric_of(EMBSIM, replace(context, fetch=False))]
 
 
 def _systems(

@@ -12,6 +12,7 @@ match    a substring of the messages; an entry without it matches everything
 where    "prompt" (default) searches all messages, "last" only the last user message
 reply    the text; uses of a list cycle through it; thinking is marked as models do it: "<think>Sad.</think>Oh no."
 choices  the probability of each choice, where a request has choices; the likeliest is the text if there is no `reply`
+ends     why the answer ends: "stop" by default, "length" for one that is truncated
 seconds  how long the answer takes; 0 by default
 error    "engine", "fatal" or "too-long": raised instead of a reply, with `reply` as its message
 adapter  the name of an adapter: only requests with it match
@@ -20,6 +21,7 @@ times    how many times the entry answers; unlimited by default
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
-from localemp.engines.base import Completion
+from localemp.engines.base import ON_TEXT, Completion
 from localemp.engines.choices import normalised
 from localemp.errors import DataError, EngineError, FatalEngineError, PromptTooLongError
 from localemp.models.adapters import Adapter
@@ -53,6 +55,7 @@ class Entry(BaseModel):
     adapter: str | None = None
     reply: str | list[str] | None = None
     choices: dict[str, Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]] | None = None
+    ends: Literal["stop", "length"] = "stop"
     seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     error: Literal["engine", "fatal", "too-long"] | None = None
     times: int | None = Field(default=None, ge=1)
@@ -134,12 +137,15 @@ class ScriptedEngine(AdaptableEngine):
         if text is None and entry.choices:
             text = max(entry.choices, key=entry.choices.__getitem__)
         answer, thinking = split_thinking(str(text))
+        if tell := ON_TEXT.get():
+            for piece in re.findall(r"\s*\S+|\s+", answer):
+                tell(piece)
         known = entry.choices or {}
         choices, mass = normalised({choice: known.get(choice, 0.0) for choice in sampling.choices})
         seconds = time.perf_counter() - begun
         return Completion(
             answer,
-            "stop",
+            entry.ends,
             words,
             len(str(text).split()),
             seconds=seconds,

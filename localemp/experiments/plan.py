@@ -64,6 +64,7 @@ _NAMES_OR_PATHS = (
     "encoder",
     "comet",
     "bertscore_model",
+    "embsim_model",
     "epitome_model",
     "published",
 )

@@ -8,6 +8,7 @@ from localemp.pipeline.batch import ALL
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.generate import Tally
 from localemp.runs.bill import Bill
+from localemp.runs.truncation import Truncation
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class RowResult:
         hint: What to do about the error.
         retry: The command, or the call, that answers the rest; empty if nothing is missing.
         bill: What its run has cost over all sessions.
+        truncation: How many replies of its run were truncated.
     """
 
     row: ExperimentRow
@@ -60,6 +62,7 @@ class RowResult:
     hint: str = ""
     retry: str = ""
     bill: Bill = field(default_factory=Bill)
+    truncation: Truncation = field(default_factory=Truncation)
 
     @property
     def complete(self) -> bool:

@@ -25,6 +25,7 @@ from localemp.models import hub
 from localemp.models.checksums import digest_of
 from localemp.models.profiles import HubSource, Profile, load_profile
 from localemp.models.weights import Weights, resolve, tensors_sha256
+from localemp.utils.extras import require
 from localemp.utils.once import Once
 from localemp.utils.progress import OnProgress, Progress, silent
 
@@ -124,6 +125,14 @@ class BertScore:
             **{package: _version(package) for package in ("transformers", "torch")},
         }
 
+    def lacking(self) -> str:
+        """Return why the model cannot be had, whatever the replies; empty if it can, and is loaded then."""
+        try:
+            self._contextual()
+        except LocalempError as error:
+            return error.message
+        return ""
+
     def values(self, systems: Sequence[Replies]) -> NDArray[np.float64]:
         """Return precision, recall and F1 of every reply of every system, one row each; all 0 if a text is empty.
 
@@ -154,12 +163,13 @@ class BertScore:
             references_of[text].append(reference)
         texts = list(references_of)
         references = [text for text in dict.fromkeys(pair[1] for pair in pairs) if text not in self._references]
+        model = self._contextual()  # first: without it, nothing is read
         done, total = 0, len(references) + len(texts)
         self._report(done, total)
-        for batch, vectors in self._contextual().embed(references):
+        for batch, vectors in model.embed(references):
             self._references |= {references[row]: each for row, each in zip(batch, vectors, strict=True)}
             self._report(done := done + len(batch), total)
-        for batch, vectors in self._contextual().embed(texts):
+        for batch, vectors in model.embed(texts):
             asked = [
                 (each, (texts[row], reference))
                 for row, each in zip(batch, vectors, strict=True)
@@ -175,11 +185,9 @@ class BertScore:
         self._on_progress(Progress("Reading for BERTScore", done, total, "texts"))
 
     def _load(self) -> "Contextual":
-        try:
-            from localemp.metrics.contextual import Contextual
-        except ImportError as error:
-            install = "pip install 'localemp[models]'"
-            raise LocalempError(f"BERTScore needs a package that is not installed: {error}", install) from error
+        require("models", "BERTScore", "torch", "transformers")
+        from localemp.metrics.contextual import Contextual
+
         profile = profile_of(self.model)
         self._name = _short_name(profile)
         weights = _weights(self.model, profile, self._on_progress, fetch=self._fetch)

@@ -6,7 +6,7 @@ A new metric is one file with a subclass of `Metric`, and one call of `register_
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from localemp.errors import OptionError, UnknownNameError
 from localemp.metrics.base import PAPER, Metric
@@ -15,9 +15,12 @@ from localemp.utils.option import Option, Shared, defaults, unique
 from localemp.utils.plugins import as_entry, check_options, described, load_plugins, why_missing
 from localemp.utils.progress import OnProgress, silent
 
+if TYPE_CHECKING:
+    from localemp.metrics.bertscore import BertScore
+
 GROUPS: Mapping[str, str] = {
     PAPER: "As in the paper's Tables 1 and 3",
-    "overlap": "Overlap with people's replies",
+    "overlap": "Similarity to people's replies",
     "diversity": "Diversity of all replies",
     "form": "Form of the replies",
     "epitome": "Empathy (EPITOME)",
@@ -29,6 +32,8 @@ SECONDARY = "Secondary metrics"
 """The title of the table of hidden metrics."""
 
 BERTSCORE = ("P_BERT", "R_BERT", "F_BERT")
+EMBSIM = "EmbSim"
+"""What stands in for BERTScore where its model cannot be had."""
 PERPLEXITY = ("PPL", "BPB")
 EPITOME = ("ER", "IP", "EX", "diff-ER", "diff-IP", "diff-EX")
 CHOICE = "P(choice)"
@@ -204,7 +209,9 @@ def on_request(systems: Iterable[Replies]) -> list[str]:
     """Return the metrics on request that one of these systems has a value of."""
     systems = list(systems)
     context = MetricContext()
-    asked = [metric(name, context) for name, entry in metric_entries().items() if entry.on_request]
+    entries = metric_entries().items()
+    # What a model has found stands among the scores.
+    asked = [metric(name, context) for name, entry in entries if entry.on_request and not entry.needs_model]
     return [each.name for each in asked if any(not each.missing(system) for system in systems)]
 
 
@@ -296,12 +303,23 @@ def _emotion(name: str, _: MetricContext) -> Metric:
     return EmotionMetric(name)
 
 
-def _bertscore(column: int, context: MetricContext) -> Metric:
+def bertscore(context: MetricContext) -> "BertScore":
+    """Return what the three metrics of BERTScore share."""
     from localemp.metrics.bertscore import BertScore
 
     model = context.option(BERTSCORE_MODEL.name)
-    made = context.shared("BERTScore", lambda: BertScore(model, fetch=context.fetch, on_progress=context.on_progress))
-    return made.metrics()[column]
+    return context.shared("BERTScore", lambda: BertScore(model, fetch=context.fetch, on_progress=context.on_progress))
+
+
+def _bertscore(column: int, context: MetricContext) -> Metric:
+    return bertscore(context).metrics()[column]
+
+
+def _embsim(context: MetricContext) -> Metric:
+    from localemp.metrics.embedding_similarity import EmbeddingSimilarity
+
+    model = context.option(EMBSIM_MODEL.name)
+    return EmbeddingSimilarity(model, fetch=context.fetch, on_progress=context.on_progress)
 
 
 def _perplexity(name: str, context: MetricContext) -> Metric:
@@ -357,6 +375,13 @@ BERTSCORE_MODEL = Option(
     help="A name, a Hugging Face id or a folder of weights; :17 behind it is the layer.",
 )
 
+EMBSIM_MODEL = Option(
+    name="embsim_model",
+    default="all-minilm-l6-v2",
+    metavar="MODEL",
+    help="Also compute EmbSim, by this sentence encoder: a name, a Hugging Face id or a folder of weights.",
+)
+
 # The order of the paper's Tables 1 and 3, then the second columns.
 register_metric("Dist-1", partial(_distinct, 1))
 register_metric("Dist-2", partial(_distinct, 2))
@@ -373,10 +398,11 @@ for _name in ("Acc variants", "Macro-F1", "No label"):
 for _name in PERPLEXITY:
     register_metric(_name, partial(_perplexity, _name), on_request="--ppl")
 
-# Overlap with the references.
+# Similarity to the references.
 register_metric("ROUGE-L", _rouge_l)
 register_metric("METEOR", _meteor, needs_model=True)
 register_metric("CIDEr", _cider)
+register_metric(EMBSIM, _embsim, options=[EMBSIM_MODEL], needs_model=True, on_request=f"--metric {EMBSIM}")
 
 # Of the replies themselves: no references, but for "Context ref".
 register_metric("Dist-3", partial(_distinct, 3))

@@ -11,6 +11,7 @@ from typing import Any
 from localemp.errors import RunError
 from localemp.runs.order import in_order
 from localemp.runs.run import read_lines, read_manifest
+from localemp.runs.truncation import Truncation, truncation_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,14 @@ class Replies:
         items: The replies, in the order of the data.
         source: Their origin, for JSON: a run's settings, or a file, its format and hypothesis.
         notes: What a reader needs to know: "12 of 5,255 rows have no reply", "the run is not finished".
+        truncation: How many replies of a run were truncated; of imported ones nothing is known.
     """
 
     name: str
     items: tuple[Reply, ...]
     source: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    truncation: Truncation = field(default_factory=Truncation)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -121,9 +124,11 @@ def replies_of(folder: Path, manifest: Mapping[str, Any], lines: Sequence[tuple[
         notes.append(f"not finished: {len(records):,} of {total:,} dialogues")
     if empty := sum(not item.text.strip() for item in items):
         notes.append(f"{empty:,} of {len(items):,} replies are empty")
+    truncation = truncation_of(records, settings)
+    notes += [truncation.line] if truncation.line else []
     notes += _twice(lines)
     source = {"run": str(folder), "settings": settings}
-    return Replies(folder.name, items, source, tuple(notes))
+    return Replies(folder.name, items, source, tuple(notes), truncation)
 
 
 def _twice(lines: Sequence[tuple[int, Mapping[str, Any]]]) -> list[str]:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from localemp.errors import DataError, LocalempError, OptionError
 from localemp.metrics.base import Metric, Score, Signature
 from localemp.metrics.pairing import pair
-from localemp.metrics.registry import BERTSCORE, is_hidden, metric_entries, on_request
+from localemp.metrics.registry import BERTSCORE, EMBSIM, is_hidden, metric_entries, on_request
 from localemp.metrics.registry import metrics as all_metrics
 from localemp.metrics.replies import Replies
 from localemp.utils.files import is_folder, write_errors, write_json
@@ -83,7 +83,7 @@ def score_all(replies: Replies, metrics: Iterable[Metric] | None = None) -> Scor
     scores = in_order(_score_or_reason(each, replies) for each in chosen)
     has_bleu = any(score.name in ("B-2", "B-4") for score in scores)
     lower = (LOWER_CASED,) if has_bleu and is_lower_cased(replies) else ()
-    notes = (*replies.notes, *lower, *other_bertscore(scores), *context_of_people(scores))
+    notes = (*replies.notes, *lower, *other_bertscore(scores), *stand_in(scores), *context_of_people(scores))
     return Scored(replies.name, scores, notes, dict(replies.source), replies.sha256)
 
 
@@ -101,6 +101,20 @@ def other_bertscore(scores: Iterable[Score]) -> list[str]:
             theirs = f"{PAPERS_BERT[0]}, layer {PAPERS_BERT[1]}"
             return [f"BERTScore uses {made['model']}, layer {made['layer']}: not comparable with {theirs}"]
     return []
+
+
+def stand_in(scores: Iterable[Score]) -> list[str]:
+    """Return a note if EmbSim stands in for BERTScore, whose model could not be had."""
+    found = {score.name: score for score in scores}
+    theirs, ours = found.get("F_BERT"), found.get(EMBSIM)
+    # A score whose model could not be had has no settings.
+    if ours is None or ours.value is None or theirs is None or theirs.value is not None or theirs.signature.settings:
+        return []
+    encoder = dict(ours.signature.settings)["encoder"]
+    return [
+        f"{EMBSIM} stands in for BERTScore, whose model could not be had: the cosine of sentence embeddings by "
+        f"{encoder}, x100. It is another measure on another scale"
+    ]
 
 
 def context_of_people(scores: Iterable[Score]) -> list[str]:

@@ -123,6 +123,7 @@ def compare(
     samples: int = SAMPLES,
     seed: int = SEED,
     on_progress: OnProgress = silent,
+    confidence: float = CONFIDENCE,
 ) -> list[Comparison]:
     """Compare two systems by each metric, on the items that both answered.
 
@@ -133,6 +134,7 @@ def compare(
         samples: The number of random swaps, and of resamples, for each metric.
         seed: The seed of both; every metric gets the same draws, so that its values do not depend on the others.
         on_progress: Called with the number of metrics computed so far.
+        confidence: Of the intervals.
 
     Raises:
         OptionError: No item in common, or too few samples.
@@ -144,7 +146,7 @@ def compare(
     metrics = list(metrics)
     for number, metric in enumerate(metrics):
         on_progress(Progress("Comparing", number, len(metrics), "metrics"))
-        found.append(_compared(metric, both.a, both.b, samples, seed))
+        found.append(_compared(metric, both.a, both.b, samples, seed, confidence))
     on_progress(Progress("Comparing", len(metrics), len(metrics), "metrics"))
     return _corrected(found)
 
@@ -182,22 +184,28 @@ def randomisation_p(statistics: Statistics, items: int, samples: int, seed: int)
     return (hits + 1) / (samples + 1)
 
 
-def bootstrap_interval(statistics: Statistics, items: int, samples: int, seed: int) -> Interval:
+def bootstrap_interval(
+    statistics: Statistics, items: int, samples: int, seed: int, confidence: float = CONFIDENCE
+) -> Interval:
     """Return percentiles of the difference over items drawn with replacement, the same for both systems.
 
     Not for metrics that depend on repetition. NaN if a sample leaves a metric without a value.
     """
-    return _bootstrap(lambda rows: _difference(statistics, rows, rows + items), items, samples, seed)
+    return _bootstrap(lambda rows: _difference(statistics, rows, rows + items), items, samples, seed, confidence)
 
 
-def jackknife_interval(statistics: Statistics, items: int, samples: int, seed: int) -> Interval:
+def jackknife_interval(
+    statistics: Statistics, items: int, samples: int, seed: int, confidence: float = CONFIDENCE
+) -> Interval:
     """Return the difference plus and minus 1.96 standard errors, estimated by leaving out one or few items at a time.
+
+    1.96 is for 95 %.
 
     No item is used twice. With more items than samples, items are left out in `samples` random groups of nearly equal
     size (Busing, Meijer and van der Leeden 1999, for groups of unequal size). NaN if a metric has no value without a
     group.
     """
-    return _jackknife(lambda rows: _difference(statistics, rows, rows + items), items, samples, seed)
+    return _jackknife(lambda rows: _difference(statistics, rows, rows + items), items, samples, seed, confidence)
 
 
 def value_interval(statistics: Statistics, items: int, samples: int = SAMPLES, seed: int = SEED) -> Interval | None:
@@ -209,7 +217,7 @@ def value_interval(statistics: Statistics, items: int, samples: int = SAMPLES, s
     if items < 2:
         return None
     by = _jackknife if depends_on_repetition(statistics, items, systems=1) else _bootstrap
-    found = by(statistics.value, items, samples, seed)
+    found = by(statistics.value, items, samples, seed, CONFIDENCE)
     return found if np.isfinite(found).all() else None
 
 
@@ -265,7 +273,7 @@ def chrf_of_each(both: Pair) -> NDArray[np.float64] | None:
     return None if np.isnan(values).all() else values
 
 
-def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -> Comparison:
+def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int, confidence: float) -> Comparison:
     try:
         ours, theirs = metric.settings_of(a), metric.settings_of(b)
     except LocalempError:  # without its model a metric knows no settings; why there is no value is told below
@@ -305,7 +313,8 @@ def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -
     if items < 2:
         return replace(found, reason=ONE_DIALOGUE)
     by = JACKKNIFE if depends_on_repetition(statistics, items) else BOOTSTRAP
-    interval = (jackknife_interval if by == JACKKNIFE else bootstrap_interval)(statistics, items, samples, seed)
+    interval_of = jackknife_interval if by == JACKKNIFE else bootstrap_interval
+    interval = interval_of(statistics, items, samples, seed, confidence)
     p = randomisation_p(statistics, items, samples, seed)
     if not np.isfinite([*interval, p]).all():
         reason = "some samples of these few replies have too few words"
@@ -313,17 +322,17 @@ def _compared(metric: Metric, a: Replies, b: Replies, samples: int, seed: int) -
     return replace(found, interval=interval, interval_by=by, p=p)
 
 
-def _bootstrap(value: Callable[[Rows], float], items: int, samples: int, seed: int) -> Interval:
+def _bootstrap(value: Callable[[Rows], float], items: int, samples: int, seed: int, confidence: float) -> Interval:
     generator = np.random.default_rng(seed)
     drawn = np.empty(samples)
     for number in range(samples):
         drawn[number] = value(generator.integers(items, size=items))
-    outside = (1 - CONFIDENCE) / 2
+    outside = (1 - confidence) / 2
     low, high = np.quantile(drawn, [outside, 1 - outside])
     return float(low), float(high)
 
 
-def _jackknife(value: Callable[[Rows], float], items: int, samples: int, seed: int) -> Interval:
+def _jackknife(value: Callable[[Rows], float], items: int, samples: int, seed: int, confidence: float) -> Interval:
     rows = np.arange(items)
     groups = np.array_split(np.random.default_rng(seed).permutation(items), min(items, samples))
     sizes = np.array([len(group) for group in groups])
@@ -332,7 +341,7 @@ def _jackknife(value: Callable[[Rows], float], items: int, samples: int, seed: i
     times = items / sizes
     pseudo = whole + (times - 1) * (whole - without)
     error = np.sqrt(np.mean((pseudo - np.average(pseudo, weights=sizes)) ** 2 / (times - 1)))
-    reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(error)
+    reach = NormalDist().inv_cdf((1 + confidence) / 2) * float(error)
     return whole - reach, whole + reach
 
 

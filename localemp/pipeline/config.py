@@ -45,6 +45,7 @@ class RunSettings(TypedDict, total=False):
     encoder: str
     encoder_dtype: Literal["auto", "bfloat16", "float32"]
     keep_thinking: bool
+    trim_to_sentence: bool
     thinking: OnOff | None
     thinking_budget: int | None
     max_tokens: int | None
@@ -87,6 +88,7 @@ class RunConfig:
         options: Options of the strategies' parts by name; missing ones have their defaults. `localemp.strategies` has a
             file for each part, and the command line's help lists them. `config.shots` works, too.
         keep_thinking: Whether replies begin with the model's thinking, between <think> and </think>.
+        trim_to_sentence: Whether replies that the limit of tokens ended are cut at their last whole sentence.
         thinking: "on" or "off" for a model that can do both; None for the profile's default.
         thinking_budget: The most tokens of thinking before a reply, on top of `max_tokens`; None for the profile's.
         max_tokens, temperature, top_p: Sampling parameters of replies; None for the profile's defaults.
@@ -118,6 +120,7 @@ class RunConfig:
     instances: Instances = "clean"
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_thinking: bool = False
+    trim_to_sentence: bool = False
     thinking: OnOff | None = None
     thinking_budget: int | None = None
     max_tokens: int | None = None

@@ -21,6 +21,8 @@ QUANTITIES = (
 )
 
 
+TRUNCATED = "Truncated %"
+"""The column of the share of replies that the limit of tokens ended."""
 DOLLARS = "$ / 1,000"
 """The column of what 1,000 replies cost in US dollars."""
 
@@ -89,6 +91,7 @@ def effort_table(systems: Sequence[System], efforts: Sequence[Effort]) -> Table:
     dollars = [dollars_for_thousand(system) for system in systems]
     priced = any(each is not None for each in dollars)
     reason = "the engine did not report it for every call"
+    truncated = any(system.truncation for system in systems)
     reasons: dict[str, dict[str, list[str]]] = {}
     rows = []
     for system, effort, price in zip(systems, efforts, dollars, strict=True):
@@ -106,11 +109,21 @@ def effort_table(systems: Sequence[System], efforts: Sequence[Effort]) -> Table:
             cells.append(Cell(NOT_AVAILABLE, about=unpriced))
         elif price is not None:
             cells.append(Cell(number(price, 4), price, "US dollars by list price, replies that failed included"))
+        cells += [_truncated(system)] if truncated else []
         rows.append(Row(system.name, tuple(cells), system.about, warning=system.warning))
-    columns = ("Words", "Calls", *(title for _, title, *_ in shown), *([DOLLARS] if priced else []))
+    more = [*([DOLLARS] if priced else []), *([TRUNCATED] if truncated else [])]
+    columns = ("Words", "Calls", *(title for _, title, *_ in shown), *more)
     cost = f" {DOLLARS}: US dollars for 1,000 replies by list price; what was paid for replies that failed is in it."
     notes = (*not_available(reasons, everyone), Note(f"Words by whitespace. {SECONDS}{cost if priced else ''}"))
     return Table("effort", "effort", "Means for one reply, all its stages together", "Run", columns, tuple(rows), notes)
+
+
+def _truncated(system: System) -> Cell:
+    assert system.replies is not None, "the table is of runs"
+    found = system.replies.truncation
+    if found.share is None:
+        return Cell(NOT_AVAILABLE, about="the run does not say why its replies ended")
+    return Cell(number(100 * found.share, 1), 100 * found.share, found.line or "no reply was truncated")
 
 
 def _value(stage: Mapping[str, Any], key: str) -> float | None:

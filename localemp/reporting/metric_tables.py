@@ -16,7 +16,7 @@ from localemp.metrics.registry import (
     metric,
     metric_entries,
 )
-from localemp.metrics.scoring import context_of_people, other_bertscore
+from localemp.metrics.scoring import context_of_people, other_bertscore, stand_in
 from localemp.metrics.significance import Interval
 from localemp.reporting.comparing import Marks
 from localemp.reporting.counterparts import grouped, notes, paper_rows
@@ -186,10 +186,24 @@ def _settings(score: Score) -> str:
 
 
 def _system_notes(systems: Sequence[System]) -> list[Note]:
-    return [
-        Note(text)
-        for text in _by_system((each.name, [*each.notes, *other_bertscore(each.scores.values())]) for each in systems)
-    ]
+    told = []
+    for each in systems:
+        scores = list(each.scores.values())
+        found = (*each.notes, *other_bertscore(scores), *stand_in(scores))
+        told.append((each.name, [note for note in found if note != each.truncation]))
+    return [*map(Note, _by_system(told)), *_truncated(systems)]
+
+
+def _truncated(systems: Sequence[System]) -> list[Note]:
+    """Say how many replies of each run were truncated, and once what to do."""
+    lines = [f"{system.name}: {system.truncation}" for system in systems if system.truncation]
+    if not lines:
+        return []
+    found = [system.replies.truncation.hint for system in systems if system.replies is not None]
+    told = "".join(
+        f" Truncated replies are scored as they stand; {hint}." for hint in dict.fromkeys(filter(None, found))
+    )
+    return [Note(f"{'; '.join(lines)}.{told}")]
 
 
 def _by_system(notes: Iterable[tuple[str, Sequence[str]]]) -> list[str]:

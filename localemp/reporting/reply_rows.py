@@ -99,7 +99,7 @@ def metric_columns() -> list[str]:
     return [
         name
         for name, entry in metric_entries().items()
-        if not is_hidden(name) and not entry.on_request and (entry.needs_model or _has_each(name))
+        if not is_hidden(name) and (entry.needs_model or (not entry.on_request and _has_each(name)))
     ]
 
 

@@ -79,6 +79,11 @@ class System:
         """A warning in two words, such as "not finished"."""
         return "not finished" if any(note.startswith("not finished") for note in self.notes) else ""
 
+    @property
+    def truncation(self) -> str:
+        """How many replies were truncated, in a line; empty if none is known to be."""
+        return "" if self.replies is None else self.replies.truncation.line
+
     @cached_property
     def items_sha256(self) -> str | None:
         """A hash of the dialogues, independent of their order."""

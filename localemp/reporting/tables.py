@@ -24,6 +24,7 @@ class Cell:
         about: How it was computed, or why it is missing.
         mark: A letter that one of the table's notes explains.
         interval: The confidence interval, unrounded.
+        bold: Whether it stands out as one of the best of its column.
     """
 
     text: str
@@ -31,6 +32,7 @@ class Cell:
     about: str = ""
     mark: str = ""
     interval: tuple[float, float] | None = None
+    bold: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from localemp.runs.order import in_order
 from localemp.runs.run import read_lines
+from localemp.runs.truncation import ending_of
 
 Record = dict[str, Any]
 
@@ -18,7 +19,7 @@ _OF_STAGES = ("completion_tokens", "thinking_tokens")
 
 
 def outline(run: Path) -> list[Record]:
-    """Return the newest line of every dialogue, in the data's order, with id, position, error and counts of tokens.
+    """Return the newest line of every dialogue, in the data's order, with all but its texts and settings.
 
     Raises:
         RunError: A line is damaged; says which.
@@ -42,4 +43,4 @@ def _outlined(number: int, record: Mapping[str, Any]) -> Record:
         {name: stage.get(name) for name in _OF_STAGES} | {"thinking": bool(stage.get("thinking"))}
         for stage in record.get("stages", ())
     ]
-    return {**told, "line": number, "stages": stages}
+    return {**told, "line": number, "stages": stages, "ending": ending_of(record)}

@@ -10,6 +10,7 @@ from localemp.models.thinking_mode import ThinkingMode
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.prompting.flow import FACTS
+from localemp.sampling import Sampling
 from localemp.serving.errors import RequestError
 from localemp.serving.names import ModelNames
 from localemp.serving.schema import RequestOptions
@@ -28,12 +29,13 @@ class Catalog:
     Attributes:
         about: One line on each strategy.
         keep_thinking: Whether replies keep the model's thinking, as it wrote it.
+        trims: Whether truncated replies are cut at their last whole sentence.
     """
 
     def __init__(self, names: ModelNames, config: RunConfig) -> None:
         self.names, self.strategies = names, names.strategies
         self.about = {name: "; ".join(find_part(part).about for part in name.split("+")) for name in self.strategies}
-        self.keep_thinking = config.keep_thinking
+        self.keep_thinking, self.trims = config.keep_thinking, config.trim_to_sentence
         # Where known facts choose another form of the flow.
         self._have_forms = {name for name in self.strategies if GIVEN_FACTS in strategy_options(name)}
         self._pipeline = Pipeline(config)
@@ -45,6 +47,11 @@ class Catalog:
         """The keys that the model's profile and the operator's choices add to every body."""
         kwargs, pipeline = dict(self.thinking.template_options), self._pipeline
         return {**pipeline.profile.request, **pipeline.request, **({"chat_template_kwargs": kwargs} if kwargs else {})}
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampling parameters of the strategies' stages, as far as neither a flow nor a request has others."""
+        return self._pipeline.sampling
 
     @property
     def thinking(self) -> ThinkingMode:

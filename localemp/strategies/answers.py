@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from localemp.engines.base import Completion
+from localemp.engines.base import TRUNCATED, Completion
 from localemp.engines.labels import label_schema
 from localemp.errors import EngineError
 from localemp.prompting.flow import Stage
@@ -39,7 +39,7 @@ def read_answer(stage: Stage, completion: Completion) -> Any:
     if stage.all_labels:
         return find_label(text, stage.all_labels) or stage.otherwise or _no_label(stage, text)
     if stage.json_schema is not None:
-        return _read_json(stage, text, cut=completion.finish_reason == "length")
+        return _read_json(stage, text, cut=completion.finish_reason == TRUNCATED)
     return None
 
 

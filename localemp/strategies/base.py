@@ -16,7 +16,7 @@ from typing import Any
 from localemp.commonsense.inferences import Inferences
 from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
-from localemp.engines.base import STAGE, Completion, Engine
+from localemp.engines.base import STAGE, TRUNCATED, Completion, Engine
 from localemp.errors import EngineError, PromptTooLongError
 from localemp.prompting.flow import REPLY
 from localemp.prompting.render import Asked, Prompts
@@ -78,14 +78,18 @@ class Stage:
     sampling: Mapping[str, Any] = field(default_factory=dict)
 
 
+OnStage = Callable[[Stage], object]
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """The reply to one dialogue, and every stage behind it.
 
     Attributes:
         dialogue: The dialogue.
-        reply: The cleaned reply, without a leading "Listener:" or an invented next turn of the speaker. If thinking is
-            kept, it precedes the reply, between <think> and </think>.
+        reply: The cleaned reply, without a leading "Listener:" or an invented next turn of the speaker, and up to its
+            last whole sentence if it was truncated and that is wanted. If thinking is kept, it precedes the reply,
+            between <think> and </think>.
         raw: The model's reply before cleaning, without its thinking, which is in the stage.
         stages: The stages, the reply's last.
         exemplars, inferences, dropped: As in the draft.
@@ -105,6 +109,21 @@ class Response:
     def finish_reason(self) -> str:
         """The finish reason of the reply."""
         return self.stages[-1].completion.finish_reason
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the limit of tokens ended the reply, and not the model."""
+        return self.finish_reason == TRUNCATED
+
+    @property
+    def said(self) -> str:
+        """The reply without thinking, as the next turn of a dialogue."""
+        return self.reply.removeprefix(kept_thinking(self.stages[-1].completion))
+
+
+def kept_thinking(completion: Completion) -> str:
+    """Return a completion's thinking as it precedes a reply that keeps it."""
+    return f"<think>\n{completion.thinking}\n</think>\n\n" if completion.thinking else ""
 
 
 class Enricher(ABC):
@@ -174,8 +193,10 @@ class Exchange:
         last: The engine of the stage "reply": `engine` itself, or one that also streams the reply.
         prompts: The template in the model's layout.
         sampling: Sampling parameters.
+        trims: Whether a truncated reply is cut at its last whole sentence.
         stages: The stages so far.
         skipped: The names of those that do not run.
+        on_stage: Called with each stage, in order.
     """
 
     draft: Draft
@@ -183,8 +204,17 @@ class Exchange:
     last: Engine
     prompts: Prompts
     sampling: Sampling
+    trims: bool = False
     stages: list[Stage] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    on_stage: OnStage | None = None
+
+    def add(self, stages: Sequence[Stage]) -> None:
+        """Add stages to those that were run."""
+        self.stages += stages
+        if self.on_stage is not None:
+            for stage in stages:
+                self.on_stage(stage)
 
     async def ask(self, name: str, *additions: str, turns: Sequence[tuple[str, str]] = ()) -> str:
         """Call the engine once, as one more stage, and return its answer.
@@ -202,7 +232,7 @@ class Exchange:
         told = tuple(said for answer, next_turn in turns for said in ((cue, answer), ("", next_turn)))
         asked = Asked("\n\n".join(additions), told, cue if additions and not turns else None)
         (stage,) = await self.call(name, asked)
-        self.stages.append(stage)
+        self.add([stage])
         return stage.completion.require_text()
 
     async def call(

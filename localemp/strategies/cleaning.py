@@ -1,22 +1,39 @@
-"""Removes from a reply a leading "Listener:", and an invented next turn of the speaker with all that follows."""
+"""Removes from a reply a leading "Listener:", and an invented next turn of the speaker with all that follows.
+
+If that is wanted, a truncated reply also ends with its last whole sentence (`trimming.py`).
+"""
+
+from localemp.engines.base import TRUNCATED
+from localemp.strategies.trimming import Trimmer
 
 _LEADING = ("listener", "assistant")
 _NEXT = ("speaker", "user")
 
 
-def clean_reply(text: str) -> str:
-    """Return a whole reply, cleaned."""
-    cleaner = Cleaner()
-    return cleaner.feed(text) + cleaner.end()
+def clean_reply(text: str, reason: str | None = None, *, trims: bool = False) -> str:
+    """Return a whole reply, cleaned.
+
+    Args:
+        text: The reply, without thinking.
+        reason: Its finish reason.
+        trims: Whether a truncated reply is cut at its last whole sentence.
+    """
+    cleaner = Cleaner(trims=trims)
+    return cleaner.feed(text) + cleaner.end(reason)
 
 
 class Cleaner:
     r"""Cleans a streamed reply in linear time.
 
-    A possible beginning of a role ("Listen", "\nSpea") is held back until the next piece decides.
+    A possible beginning of a role ("Listen", "\nSpea") is held back until the next piece decides; with `trims` also
+    what follows the last whole sentence.
+
+    Args:
+        trims: Whether a truncated reply is cut at its last whole sentence.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, trims: bool = False) -> None:
+        self._trimmer = Trimmer() if trims else None
         self._parts: list[str] = []
         # A possible role; None in the middle of a line.
         self._role: _Role | None = _Role(_LEADING)
@@ -34,14 +51,19 @@ class Cleaner:
         self._parts.append(text)
         given: list[str] = []
         self._take(text, given)
-        return "".join(given)
+        cleaned = "".join(given)
+        return cleaned if self._trimmer is None else self._trimmer.feed(cleaned)
 
-    def end(self) -> str:
-        """Return what was held back, at the end of the reply."""
+    def end(self, reason: str | None = None) -> str:
+        """Return what was held back, at the end of the reply; the finish reason says whether it was truncated."""
         given: list[str] = []
         if self._role is not None and not self._over:
             self._pass_on("".join(self._role.held), given)
-        return "".join(given)
+        cleaned = "".join(given)
+        if self._trimmer is None:
+            return cleaned
+        # Before an invented next turn the reply is whole, whatever ended that.
+        return self._trimmer.feed(cleaned) + self._trimmer.end(truncated=reason == TRUNCATED and not self._over)
 
     def _take(self, text: str, given: list[str]) -> None:
         at = 0

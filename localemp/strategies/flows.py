@@ -146,7 +146,7 @@ class StagedFlow(Flow):
         for stage in self.file.stages:
             calls = await self._run_stage(stage, state) if found is None else found[stage.name]
             if calls:
-                exchange.stages += calls
+                exchange.add(calls)
             else:
                 exchange.skipped.append(stage.name)
 
@@ -189,11 +189,12 @@ class StagedFlow(Flow):
 
     async def _choose(self, stage: Stage, calls: Sequence[Call], state: _State, branch: _More) -> list[Call]:
         """Return the calls behind an answer: candidates that were not chosen, the judge's, and the chosen one."""
-        usable = [call for call in calls if _said(stage, call)] or list(calls)
+        trims = state.exchange.trims
+        usable = [call for call in calls if _said(stage, call, trims)] or list(calls)
         judged: list[Call] = []
         if not isinstance(stage.choose, Judge):
             chosen = _voted(stage, usable)
-        elif len({_said(stage, call) for call in usable}) == 1 and not state.dry:
+        elif len({_said(stage, call, trims) for call in usable}) == 1 and not state.dry:
             chosen = usable[0]
         else:
             number, call = await self._judge(stage, usable, state, branch)
@@ -204,7 +205,8 @@ class StagedFlow(Flow):
     async def _judge(self, stage: Stage, candidates: Sequence[Call], state: _State, branch: _More) -> tuple[int, Call]:
         """Return the place of the candidate that the judge chose, and the judge's call."""
         numbers = [str(number) for number in range(1, len(candidates) + 1)]
-        shown = [f"{number}. {_said(stage, one)}" for number, one in zip(numbers, candidates, strict=True)]
+        said = [_said(stage, each, state.exchange.trims) for each in candidates]
+        shown = [f"{number}. {text}" for number, text in zip(numbers, said, strict=True)]
         question = self._judges[stage.name]
         question = replace(question, sampling={**question.sampling, "schema": label_schema(numbers)})
         more = {**(branch or {}), "candidates": "\n".join(shown)}
@@ -239,10 +241,10 @@ def _branch(stage: Stage, question: Question, state: _State) -> str:
     return "" if text is None else text.fill(state.quotes)
 
 
-def _said(stage: Stage, candidate: Call) -> str:
+def _said(stage: Stage, candidate: Call, trims: bool) -> str:
     """Return a candidate as it would be quoted, or as the reply that it would be."""
-    text = candidate.completion.text
-    return clean_reply(text) if stage.name == REPLY else text.strip()
+    answer = candidate.completion
+    return clean_reply(answer.text, answer.finish_reason, trims=trims) if stage.name == REPLY else answer.text.strip()
 
 
 def _voted(stage: Stage, candidates: Sequence[Call]) -> Call:

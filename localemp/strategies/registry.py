@@ -294,7 +294,12 @@ def all_strategies(more: Collection[str] = ()) -> tuple[str, ...]:
 
 
 def build_strategy(
-    text: str, prompts: Prompts, sampling: Sampling, context: PartContext, keep_thinking: bool = False
+    text: str,
+    prompts: Prompts,
+    sampling: Sampling,
+    context: PartContext,
+    keep_thinking: bool = False,
+    trim_to_sentence: bool = False,
 ) -> Strategy:
     """Build a strategy by its name.
 
@@ -304,6 +309,7 @@ def build_strategy(
         sampling: Sampling parameters.
         context: What the parts are built from.
         keep_thinking: Whether replies begin with the model's thinking.
+        trim_to_sentence: Whether truncated replies are cut at their last whole sentence.
 
     Raises:
         LocalempError: The name is invalid, or a part cannot be built.
@@ -312,7 +318,15 @@ def build_strategy(
     enrichers = [part for part in made if isinstance(part, Enricher)]
     flows = [part for part in made if isinstance(part, Flow)]
     flow = flows[0] if flows else None
-    return Strategy(canonical_name(text), prompts, sampling, enrichers, flow, keep_thinking=keep_thinking)
+    return Strategy(
+        canonical_name(text),
+        prompts,
+        sampling,
+        enrichers,
+        flow,
+        keep_thinking=keep_thinking,
+        trim_to_sentence=trim_to_sentence,
+    )
 
 
 def _made(name: str, context: PartContext) -> Enricher | Flow | None:

@@ -14,7 +14,7 @@ from localemp.engines.base import PLANNED, Engine
 from localemp.errors import DryRunError, LocalempError, OptionError
 from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
-from localemp.strategies.base import CountTokens, Draft, Enricher, Exchange, Flow, Response
+from localemp.strategies.base import CountTokens, Draft, Enricher, Exchange, Flow, OnStage, Response, kept_thinking
 from localemp.strategies.cleaning import clean_reply
 from localemp.strategies.flows import zero_shot
 from localemp.utils.plugins import described
@@ -33,6 +33,7 @@ class Strategy:
         enrichers: The lookups, in order.
         flow: The engine calls; None for one.
         keep_thinking: Whether replies begin with the model's thinking.
+        trim_to_sentence: Whether truncated replies are cut at their last whole sentence.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Strategy:
         flow: Flow | None = None,
         *,
         keep_thinking: bool = False,
+        trim_to_sentence: bool = False,
     ) -> None:
-        self.name, self.prompts, self.keep_thinking = name, prompts, keep_thinking
+        self.name, self.prompts = name, prompts
+        self.keep_thinking, self.trim_to_sentence = keep_thinking, trim_to_sentence
         self.sampling = replace(sampling, stop=(*sampling.stop, *prompts.stop))
         self.enrichers, self.flow = tuple(enrichers), flow or zero_shot(prompts.template)
         self._noted: set[str] = set()
@@ -99,13 +102,20 @@ class Strategy:
         for enricher in self.enrichers:
             enricher.count_anew()
 
-    async def respond(self, dialogue: Dialogue | Draft, engine: Engine, last: Engine | None = None) -> Response:
+    async def respond(
+        self,
+        dialogue: Dialogue | Draft,
+        engine: Engine,
+        last: Engine | None = None,
+        on_stage: OnStage | None = None,
+    ) -> Response:
         """Answer one dialogue.
 
         Args:
             dialogue: The dialogue, or its draft.
             engine: The engine.
             last: The engine of the last stage, if it is another one.
+            on_stage: Called with each stage when it has run.
 
         Raises:
             EngineError: A request failed.
@@ -114,7 +124,9 @@ class Strategy:
             OptionError: The flow made no call.
         """
         draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
-        exchange = Exchange(draft, engine, last or engine, self.prompts, self.sampling)
+        exchange = Exchange(
+            draft, engine, last or engine, self.prompts, self.sampling, self.trim_to_sentence, on_stage=on_stage
+        )
         try:
             await self.flow.run(exchange)
         except LocalempError:
@@ -125,10 +137,10 @@ class Strategy:
             raise
         if not exchange.stages:
             raise OptionError(f"the strategy {self.name} made no call", 'its flow ends with exchange.ask("reply")')
-        completion = exchange.stages[-1].completion
-        reply = clean_reply(completion.text)
-        if self.keep_thinking and completion.thinking:
-            reply = f"<think>\n{completion.thinking}\n</think>\n\n{reply}"
+        completion, is_text = exchange.stages[-1].completion, exchange.stages[-1].answer is None
+        reply = clean_reply(completion.text, completion.finish_reason, trims=self.trim_to_sentence and is_text)
+        if self.keep_thinking:
+            reply = kept_thinking(completion) + reply
         found = draft.exemplars, draft.inferences, draft.dropped
         stages, skipped = tuple(exchange.stages), tuple(exchange.skipped)
         return Response(draft.dialogue, reply, completion.text, stages, *found, skipped=skipped)
@@ -138,6 +150,7 @@ class Strategy:
         settings: dict[str, Any] = {"strategy": self.name, **self.prompts.describe(), **self.flow.describe()}
         # Only if set, so that older runs can be resumed.
         settings |= {"keep_thinking": True} if self.keep_thinking else {}
+        settings |= {"trim_to_sentence": True} if self.trim_to_sentence else {}
         for enricher in self.enrichers:
             settings |= enricher.describe()
         return settings

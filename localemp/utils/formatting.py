@@ -11,6 +11,14 @@ def share(part: int, number: int, one: str, many: str | None = None) -> str:
     return f"{part:,} of {count(number, one, many)}"
 
 
+def percent(part: int, number: int) -> str:
+    """Return a part of a number in percent: "75 %"; "under 1 %" and "over 99 %" if it is neither none nor all."""
+    value = 100 * part / number
+    if 0 < value < 1:
+        return "under 1 %"
+    return "over 99 %" if 99 < value < 100 else f"{value:.0f} %"
+
+
 def size(number: int) -> str:
     """Return a number of bytes as text: "35 MB", "1.2 GB"."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
@@ -19,6 +27,14 @@ def size(number: int) -> str:
 def known(number: float | None, decimals: int = 0) -> str:
     """Return a number as text; "unknown" for None."""
     return "unknown" if number is None else f"{number:.{decimals}f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: "40 s", "3 min", "2 h 10 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def dollars(amount: float) -> str:

@@ -281,3 +281,30 @@ def test_a_default_folder_does_not_depend_on_secrets(tmp_path, monkeypatch):
     old.mkdir(parents=True)
     assert default_folder(settings("FIRST")) == old != folder
     assert default_folder(settings("SECOND")) == folder
+
+
+def test_the_share_of_truncated_replies_is_said_and_they_can_be_trimmed(localemp, script, data, tmp_path):
+    told = {"reply": "I am sorry. What hap", "ends": "length"}
+    words = ("generate", "--script", script({"match": "number 3.", "reply": "Oh."}, told), "--data", data)
+    line = "truncated at --max-tokens 128: 19 of 20 replies (95 %)"
+    done = localemp(*words, "--out", "cut")
+    assert line in done.stdout
+    assert "hint: raise --max-tokens, or cut such replies" in done.stderr
+    assert f"{line}; raise --max-tokens" in localemp("runs", "show", "cut").stdout
+    done = localemp(*words, "--out", "trimmed", "--trim-to-sentence")
+    assert f"{line}, cut at their last whole sentence\n" in done.stdout
+    replies = {record["id"]: (record["reply"], record["raw"]) for record in read_records(tmp_path / "trimmed")}
+    assert replies["d0"] == ("I am sorry.", "I am sorry. What hap")
+    assert replies["d3"] == ("Oh.", "Oh.")
+    other = localemp(*words, "--out", "cut", "--trim-to-sentence")
+    assert "trim_to_sentence: not set in the run, true now" in other.stderr
+    scored = localemp("score", "cut", "trimmed", "--metric", "Length").stdout
+    assert f"cut: {line}\n" in scored
+    assert "note: truncated replies are scored as they stand; raise --max-tokens" in scored
+    assert localemp("report", "cut", "trimmed", "--markdown", "tables.md").returncode == 0
+    tables = (tmp_path / "tables.md").read_text()
+    assert f"cut: {line}; scripted zero-shot: trimmed: {line}, cut at their last whole sentence. Truncated" in tables
+    assert "| Truncated % |" in tables and "95.0 |" in tables
+    asked = ("respond", "--script", script(told), "--max-tokens", 9, "Oh no")
+    assert "the reply was truncated: raise --max-tokens, or cut it" in localemp(*asked).stderr
+    assert localemp(*asked, "--trim-to-sentence").stdout == "I am sorry.\n"

@@ -32,6 +32,7 @@ class ModelApp:
         reply: What it says to a request.
         refuses: Fields that it refuses.
         slow: Seconds before each word.
+        ends: Why it ends.
         adapters: The names of its adapted models.
     """
 
@@ -43,6 +44,7 @@ class ModelApp:
         self.reply: Callable[[dict[str, Any]], str] = _reply
         self.refuses: set[str] = set()
         self.slow = 0.0
+        self.ends = "stop"
         self.breaks = False
         routes = [
             Route("/health", lambda _: PlainTextResponse("")),
@@ -92,7 +94,7 @@ class ModelApp:
         finally:
             self.running -= 1
         message = {"role": "assistant", "content": None if refuses else reply, "refusal": reply if refuses else None}
-        choices = [{"index": n, "message": message, "finish_reason": "stop"} for n in range(body.get("n") or 1)]
+        choices = [{"index": n, "message": message, "finish_reason": self.ends} for n in range(body.get("n") or 1)]
         return JSONResponse(head | {"object": "chat.completion", "choices": choices, "usage": counted})
 
     async def _stream(
@@ -107,7 +109,7 @@ class ModelApp:
                     yield _event({"error": {"message": "the engine died", "type": "server_error", "code": 500}})
                     return
                 text = word if number == 0 else f" {word}"
-                ended = "stop" if number == len(words) - 1 else None
+                ended = self.ends if number == len(words) - 1 else None
                 yield _event(head | {"choices": [{"index": 0, "delta": {key: text}, "finish_reason": ended}]})
             if (body.get("stream_options") or {}).get("include_usage"):
                 yield _event(head | {"choices": [], "usage": counted})

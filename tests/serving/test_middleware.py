@@ -18,8 +18,8 @@ KEY = "sesame"
 TALK = [{"role": "user", "content": "My dog died."}]
 
 
-def settings(**changes) -> ServeSettings:
-    config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2)
+def settings(trim: bool = False, **changes) -> ServeSettings:
+    config = RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1", shots=2, trim_to_sentence=trim)
     given = {"strategies": ("zero-shot", "few-shot", "two-stage", "few-shot+two-stage"), "api_keys": (), "ui": True}
     return ServeSettings.of("tiny", config, **(given | changes))
 
@@ -38,6 +38,44 @@ def test_the_bare_model_is_untouched(client: openai.OpenAI, model: ModelApp):
     answer = client.chat.completions.create(model="tiny", messages=TALK, temperature=1.5)
     assert answer.choices[0].message.content == "I hear you: My dog died"
     assert model.asked == [{"messages": TALK, "model": "tiny", "temperature": 1.5}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_bare_model_can_be_asked_with_the_sampling_of_the_strategies(model: ModelApp, stream: bool):
+    config = RunConfig(
+        model="tiny", base_url="http://127.0.0.1:1/v1", temperature=0.7, sampling={"frequency_penalty": 0.5}
+    )
+    app = StrategyMiddleware(model.app, ServeSettings.of("tiny", config, strategies=("zero-shot",)))
+    talk = [{"role": "system", "content": "Be kind."}, *TALK]
+    with served(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        same = {"extra_body": {"localemp": {"sampling": True}}, "stream": stream}
+        answer = client.chat.completions.create(model="tiny", messages=talk, **same)
+        texts = [piece.choices[0].delta.content or "" for piece in answer if piece.choices] if stream else []
+        text = "".join(texts) if stream else answer.choices[0].message.content
+        client.chat.completions.create(model="tiny:zero-shot", messages=talk)
+        listed = {each.id: each.sampling for each in client.models.list()}
+    assert text == "I hear you: My dog died"
+    bare, strategy = (
+        {key: value for key, value in body.items() if not key.startswith("stream")} for body in model.asked
+    )
+    assert bare == strategy | {"messages": talk}
+    assert (bare["temperature"], bare["frequency_penalty"], bare["max_tokens"]) == (0.7, 0.5, 128)
+    told = {"temperature": 0.7, "max_tokens": 128, "seed": 0, "frequency_penalty": 0.5}
+    assert listed == {"tiny": told, "tiny:zero-shot": told}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "why"),
+    [
+        ("tiny", {"trace": True}, "'trace' is for a strategy, not for the bare model"),
+        ("tiny", {"sampling": "yes"}, "localemp.sampling: Input should be a valid boolean"),
+        ("tiny:zero-shot", {"sampling": True}, "'sampling' is for the bare model"),
+    ],
+)
+def test_a_key_of_ours_that_would_have_no_effect_is_refused(client: openai.OpenAI, model: ModelApp, name, options, why):
+    with pytest.raises(openai.BadRequestError, match=why):
+        client.chat.completions.create(model=name, messages=TALK, extra_body={"localemp": options})
+    assert model.asked == []
 
 
 def test_every_strategy_is_a_model_in_the_servers_own_form(client: openai.OpenAI):
@@ -146,6 +184,26 @@ def test_a_made_up_role_or_turn_is_cut_as_generate_cuts_it(client: openai.OpenAI
     else:
         said = answer.choices[0].message.content
     assert said == "I am so sorry.\nHow are"
+
+
+def test_a_truncated_reply_is_cut_at_its_last_whole_sentence_where_that_is_wanted(model: ModelApp):
+    model.ends = "length"
+    talk = [{"role": "user", "content": "say: I am sorry. It is hard. What hap"}]
+    with (
+        served(StrategyMiddleware(model.app, settings(trim=True))) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        ask = client.chat.completions.create
+        whole = ask(model="tiny:zero-shot", messages=talk, extra_body={"localemp": {"trace": True}})
+        assert whole.choices[0].message.content == "I am sorry. It is hard."
+        assert whole.choices[0].finish_reason == "length"
+        assert whole.localemp["stages"][0]["text"].endswith("What hap"), "the trace has what the model said"
+        chunks = list(ask(model="tiny:zero-shot", messages=talk, stream=True))
+        words = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
+        assert words == ["I am sorry.", " It is hard."]
+        assert chunks[-1].choices[0].finish_reason == "length"
+        bare = ask(model="tiny", messages=talk).choices[0].message.content
+        assert bare.endswith("What hap"), "the model alone answers as it is"
 
 
 def test_exemplars_go_where_the_context_is_short(client: openai.OpenAI, model: ModelApp):

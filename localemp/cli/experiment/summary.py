@@ -10,13 +10,14 @@ from localemp.cli.bill import echo_bill
 from localemp.cli.estimates import print_comparison
 from localemp.cli.tables import echo_written, show_table
 from localemp.runs.bill import Bill
-from localemp.utils.formatting import count, dollars, of_which_thinking
+from localemp.utils.formatting import count, dollars, of_which_thinking, percent
 from localemp.utils.text import for_terminal, one_line
 
 if TYPE_CHECKING:
     from localemp.commands.experiment import ExperimentResult
     from localemp.experiments.rows import RowResult
     from localemp.pipeline.generate import Tally
+    from localemp.runs.truncation import Truncation
 
 _LONGEST = 1000  # characters of an error
 _NAMED = 5  # rows of one error
@@ -34,6 +35,8 @@ def print_summary(result: "ExperimentResult") -> None:
         in_all.add(row.bill)
         if row.tally is not None:
             now.add(row.tally.bill)
+    for hint in dict.fromkeys(row.truncation.hint for row in runs if row.truncation.hint):
+        click.echo(f"truncated replies: {hint}")
     echo_bill(now, in_all, "the rows")
     print_comparison(result.compared)
     incomplete = tuple(f"row {row.row.name} is " for row in result.rows if not row.complete)
@@ -60,7 +63,9 @@ def _print_rows(rows: "tuple[RowResult, ...]") -> None:
     costs = any(row.bill.paid for row in rows)
     shared = any(row.shared for row in rows)
     tiers = any(any(row.bill.tiers) for row in rows)
+    truncated = any(row.truncation.line for row in rows)
     more = [
+        *(["Trun-\ncated"] if truncated else []),
         *(["Shared\ncalls"] if shared else []),
         *(["Tier"] if tiers else []),
         *(["US\ndollars"] if costs else []),
@@ -70,6 +75,7 @@ def _print_rows(rows: "tuple[RowResult, ...]") -> None:
     table = Table(name, *(Column(each, justify="right", no_wrap=True) for each in numbers))
     for row in rows:
         cells = [f"{row.answered} of {row.dialogues}", str(row.failed or ""), *_of_this_time(row.tally)]
+        cells += [_truncated(row.truncation)] if truncated else []
         cells += [str(row.shared or "")] if shared else []
         cells += [", ".join(sorted(one_line(tier or "standard", 40) for tier in row.bill.tiers))] if tiers else []
         table.add_row(plain(row.row.name), *cells, *([_cost(row.bill)] if costs else []))
@@ -102,6 +108,10 @@ def _of_this_time(tally: "Tally | None") -> list[str]:
         f"{number:,}{mark}" if counted else "unknown" for number in (tally.prompt_tokens, tally.completion_tokens)
     ]
     return [f"{tally.done / max(tally.seconds, 1e-9):.2f}", *tokens]
+
+
+def _truncated(truncation: "Truncation") -> str:
+    return percent(truncation.truncated, truncation.replies) if truncation.truncated else ""
 
 
 def _cost(bill: Bill) -> str:

@@ -34,13 +34,21 @@ class ReplyEngine(Engine):
         send: Sends to the client.
         model: The name of the model that the client asked for.
         keep_thinking: Whether the model's thinking stays in the text.
+        trims: Whether a truncated reply is cut at its last whole sentence.
 
     Attributes:
         started: Whether the response has started.
     """
 
     def __init__(
-        self, engine: AppEngine, request: ChatRequest, send: Send, *, model: str, keep_thinking: bool = False
+        self,
+        engine: AppEngine,
+        request: ChatRequest,
+        send: Send,
+        *,
+        model: str,
+        keep_thinking: bool = False,
+        trims: bool = False,
     ) -> None:
         self.engine, self.request, self.model, self.send = engine, request, model, send
         self.started = False
@@ -50,7 +58,8 @@ class ReplyEngine(Engine):
         # Log probabilities belong to single tokens, and a response format is one of its own: neither text may change.
         logprobs, formatted = request.rest.get("logprobs"), request.rest.get("response_format")
         self._splits = not (keep_thinking or logprobs)
-        self._cleans = not (logprobs or formatted)
+        ours = bool(request.strategy)  # the bare model's reply stays as it is
+        self._cleans, self._trims = ours and not (logprobs or formatted), ours and trims
 
     async def chat(self, messages: Sequence[ChatMessage], sampling: Sampling) -> Completion:
         """Answer the stage; a stream goes to the client as it comes. Raises as `AppEngine.chat` does."""
@@ -79,14 +88,14 @@ class ReplyEngine(Engine):
         self._candidates.append((completion, {**answer.fields, "choices": [self._rewrite(first)[0]]}))
         return completion
 
-    async def finish(self, response: Response, trace: Mapping[str, Any] | None) -> None:
+    async def finish(self, response: Response | None, trace: Mapping[str, Any] | None) -> None:
         """Send the rest: the whole response, or the end of the stream.
 
         Args:
-            response: The strategy's response.
+            response: The strategy's response; None for the bare model.
             trace: What happened inside, if the client asked for it.
         """
-        if self._candidates:
+        if self._candidates and response is not None:
             await self._choose(response.stages[-1].completion)
         extra = {} if trace is None else {"localemp": trace}
         usage = self.engine.tokens.as_usage(self._answer.get("usage"))
@@ -125,7 +134,8 @@ class ReplyEngine(Engine):
         text, thinking = self.engine.split(choice) if self._splits else (choice.text, choice.thinking)
         message = {key: value for key, value in choice.message.items() if key not in ("reasoning", "thinking")}
         if text or not choice.refusal:
-            message |= {"content": clean_reply(text) if self._cleans else text}
+            cleaned = clean_reply(text, choice.finish_reason, trims=self._trims) if self._cleans else text
+            message |= {"content": cleaned}
         if thinking:
             message["reasoning_content"] = thinking
         return {**choice.fields, "message": message}, text, thinking
@@ -144,7 +154,7 @@ class ReplyEngine(Engine):
     async def _relay(self, body: Mapping[str, Any], sampling: Sampling, started: float) -> Completion:
         """Ask for a stream, and pass it on to the client."""
         splitter = self.engine.thinking.splitter if self._splits else None
-        reply = ReplyStream(self.model, self.engine.tokens, cleans=self._cleans, splitter=splitter)
+        reply = ReplyStream(self.model, self.engine.tokens, cleans=self._cleans, trims=self._trims, splitter=splitter)
         response = BufferedSend(MAX_ERROR_BYTES)  # an error's body, and any response's headers
         decompressor: Decompressor | None = None
         broken: ResponseError | None = None

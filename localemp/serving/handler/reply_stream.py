@@ -28,6 +28,7 @@ class ReplyStream:
         model: The name of the model that the client asked for.
         tokens: The tokens of the earlier stages, to which usage in the middle of the stream is added.
         cleans: Whether texts are cleaned.
+        trims: Whether a truncated reply that is cleaned is cut at its last whole sentence.
         splitter: Makes the splitter that separates a choice's thinking; None leaves texts as the model wrote them.
 
     Attributes:
@@ -36,12 +37,18 @@ class ReplyStream:
     """
 
     def __init__(
-        self, model: str, tokens: TokenSum, *, cleans: bool, splitter: Callable[[], StreamSplitter] | None
+        self,
+        model: str,
+        tokens: TokenSum,
+        *,
+        cleans: bool,
+        trims: bool = False,
+        splitter: Callable[[], StreamSplitter] | None,
     ) -> None:
         self.head: dict[str, Any] = {}
         self.usage: Usage | None = None
         self._model, self._tokens = model, tokens
-        self._cleans, self._splitter = cleans, splitter
+        self._cleans, self._trims, self._splitter = cleans, trims, splitter
         self._reader = StreamReader()
         self._choices: dict[int, _ChoiceStream] = {}
 
@@ -100,7 +107,7 @@ class ReplyStream:
         """Return a choice as it is sent on, and whether it has any content."""
         stream = self._choices.get(choice.index)
         if stream is None:
-            stream = _ChoiceStream(self._cleans, self._splitter() if self._splitter else None)
+            stream = _ChoiceStream(self._cleans, self._trims, self._splitter() if self._splitter else None)
             self._choices[choice.index] = stream
         texts = stream.feed(choice)
         delta = {key: value for key, value in choice.message.items() if key not in _TEXT_KEYS} | texts
@@ -117,8 +124,8 @@ class _ChoiceStream:
         thoughts: The pieces of its thinking.
     """
 
-    def __init__(self, cleans: bool, splitter: StreamSplitter | None) -> None:
-        self._cleans, self._cleaner, self._splitter = cleans, Cleaner(), splitter
+    def __init__(self, cleans: bool, trims: bool, splitter: StreamSplitter | None) -> None:
+        self._cleans, self._cleaner, self._splitter = cleans, Cleaner(trims=trims), splitter
         self.reason: str | None = None
         self.thoughts: list[str] = []
 
@@ -143,7 +150,7 @@ class _ChoiceStream:
     def end(self, reason: str | None) -> dict[str, str]:
         """Return the texts that were held back."""
         rest = self._take(*self._splitter.end(reason)) if self._splitter else {}
-        held = self._cleaner.end() if self._cleans else ""
+        held = self._cleaner.end(reason) if self._cleans else ""
         return rest | {"content": rest.get("content", "") + held} if held else rest
 
     def _take(self, text: str, thought: str) -> dict[str, str]:
