@@ -234,4 +234,4 @@ def test_what_is_no_address_is_told(localemp: Localemp, url: str) -> None:
     done = localemp("respond", "Hi.", "--server", url)
     assert (done.returncode, "is not auto, none or an address" in done.stderr) == (2, True)
     both = localemp("respond", "Hi.", "--server", "http://127.0.0.1:9", "--base-url", "http://127.0.0.1:9/v1")
-    assert (both.returncode, "exclude each other" in both.stderr) == (2, True)
+    assert (both.returncode, "--server does nothing with --base-url" in both.stderr) == (2, True)
