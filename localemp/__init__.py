@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from localemp.commands.export import ExportResult, export
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
+    from localemp.commands.read_run import StoredRun, read_run
     from localemp.commands.report import ReportResult, report
     from localemp.commands.run_list import RunList, list_runs
     from localemp.commands.score import ScoreResult, score
@@ -76,6 +77,7 @@ _HOMES = {
     "Progress": "utils.progress",
     "Prompts": "prompting.render",
     "read_plan": "experiments.plan",
+    "read_run": "commands.read_run",
     "report": "commands.report",
     "ReportResult": "commands.report",
     "Responder": "pipeline.responder",
@@ -86,6 +88,7 @@ _HOMES = {
     "Sampling": "sampling",
     "score": "commands.score",
     "ScoreResult": "commands.score",
+    "StoredRun": "commands.read_run",
     "Strategy": "strategies.strategy",
     "Verification": "runs.verified",
     "verify": "commands.verify",
@@ -118,6 +121,7 @@ __all__ = [
     "RunList",
     "Sampling",
     "ScoreResult",
+    "StoredRun",
     "Strategy",
     "Verification",
     "check_prompts",
@@ -137,6 +141,7 @@ __all__ = [
     "load_profile",
     "load_template",
     "read_plan",
+    "read_run",
     "report",
     "score",
     "study",
