@@ -39,10 +39,7 @@ class ServedResponder:
     def __init__(self, server: RunningServer, pipeline: Pipeline, key: str = "") -> None:
         self.pipeline, self.server = pipeline, server
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        # A server of this machine: no proxy is asked, and a certificate of its own cannot be verified.
-        self._client = httpx.AsyncClient(
-            base_url=server.url, headers=headers, timeout=_TIMEOUT, trust_env=False, verify=False
-        )
+        self._client = httpx.AsyncClient(base_url=server.url, headers=headers, timeout=_TIMEOUT, **server.http_options)
 
     async def start(self) -> None:
         """Do nothing: the server runs."""
