@@ -6,6 +6,8 @@ Public names are imported on first use, so that `import localemp` is fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from localemp.utils.torch_builds import hide_mismatched_builds
+
 if TYPE_CHECKING:
     from localemp.commands import study
     from localemp.commands.compare import CompareResult, compare
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
     from localemp.commands.export import ExportResult, export
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
+    from localemp.commands.read_run import StoredRun, read_run
     from localemp.commands.report import ReportResult, report
+    from localemp.commands.respond import respond, respond_async
+    from localemp.commands.retrieval import BuiltIndex, build_index
     from localemp.commands.run_list import RunList, list_runs
     from localemp.commands.score import ScoreResult, score
     from localemp.commands.verify import verify
@@ -41,6 +46,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "build_index": "commands.retrieval",
+    "BuiltIndex": "commands.retrieval",
     "check_prompts": "commands.prompts",
     "compare": "commands.compare",
     "compare_all": "commands.compare_all",
@@ -76,7 +83,10 @@ _HOMES = {
     "Progress": "utils.progress",
     "Prompts": "prompting.render",
     "read_plan": "experiments.plan",
+    "read_run": "commands.read_run",
     "report": "commands.report",
+    "respond": "commands.respond",
+    "respond_async": "commands.respond",
     "ReportResult": "commands.report",
     "Responder": "pipeline.responder",
     "Response": "strategies.base",
@@ -86,6 +96,7 @@ _HOMES = {
     "Sampling": "sampling",
     "score": "commands.score",
     "ScoreResult": "commands.score",
+    "StoredRun": "commands.read_run",
     "Strategy": "strategies.strategy",
     "Verification": "runs.verified",
     "verify": "commands.verify",
@@ -93,6 +104,7 @@ _HOMES = {
 
 __all__ = [
     "EMOTIONS",
+    "BuiltIndex",
     "CompareAllResult",
     "CompareResult",
     "Completion",
@@ -118,8 +130,10 @@ __all__ = [
     "RunList",
     "Sampling",
     "ScoreResult",
+    "StoredRun",
     "Strategy",
     "Verification",
+    "build_index",
     "check_prompts",
     "compare",
     "compare_all",
@@ -137,12 +151,17 @@ __all__ = [
     "load_profile",
     "load_template",
     "read_plan",
+    "read_run",
     "report",
+    "respond",
+    "respond_async",
     "score",
     "study",
     "verify",
 ]
 
+
+hide_mismatched_builds()
 
 # Names of 0.1, which scripts of that time use.
 _FORMER = {"Assembly": ("pipeline.former", "Assembly"), "Recipe": ("pipeline.config", "RunConfig")}

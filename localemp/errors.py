@@ -10,6 +10,7 @@
     ├── WeightsError            weights cannot be found, fetched or verified
     │   └── GatedModelError     the hub requires an accepted licence and a token
     ├── RunError                a run folder cannot be written, read or resumed
+    ├── MissingPackageError     an optional package is not installed; the hint installs it
     ├── JudgeError              a judge's answers cannot be parsed
     └── EngineError             a request to an engine failed
         ├── PromptTooLongError  the prompt does not fit the context; strategies drop exemplars and retry
@@ -111,6 +112,10 @@ class UnknownNameError(LocalempError):
         self.kind, self.name, self.known = kind, name, tuple(known)
         told = suggestion(name, self.known, all_in)
         super().__init__(f"unknown {kind} {name!r}{why and ': '}{why}", f"{told}. {hint}" if hint else told)
+
+
+class MissingPackageError(LocalempError):
+    """An optional package is not installed; the hint is the command that installs it."""
 
 
 class OptionError(LocalempError):

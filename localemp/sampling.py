@@ -88,6 +88,11 @@ class Sampling:
         held = {name: _DEFAULTS[name] for name in reply if getattr(self, name) != _DEFAULTS[name]}
         return replace(self, **held) if held else self
 
+    def told(self) -> dict[str, Any]:
+        """Return the parameters in short, for people: those that differ from vLLM's own, and how long a reply is."""
+        told = {name: value for name, value in self.describe().items() if value != _DEFAULTS[name]}
+        return {"temperature": self.temperature, "max_tokens": self.max_tokens} | told
+
     def describe(self) -> dict[str, Any]:
         """Return the parameters for a manifest; those that most runs lack only if they are set."""
         return {name: value for name, value in asdict(self).items() if name in _OF_ALL or value != _DEFAULTS[name]}

@@ -28,13 +28,19 @@ _LOGGERS = (None, "localemp", "asyncio", "uvicorn", "uvicorn.error")
 
 
 class Localemp:
-    """Runs the `localemp` command in a folder, as a person would."""
+    """Runs the `localemp` command in a folder, as a person would.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: The folder.
+        program: A `localemp` of another environment, for what runs in a process of its own.
+    """
+
+    def __init__(self, folder: Path, program: Path | None = None) -> None:
+        self.folder, self.program = folder, program
 
     def command(self, *words: object) -> list[str]:
-        return [sys.executable, "-m", "localemp.cli.main", *map(str, words)]
+        program = [sys.executable, "-m", "localemp.cli.main"] if self.program is None else [str(self.program)]
+        return [*program, *map(str, words)]
 
     def __call__(
         self, *words: object, env: dict[str, str] | None = None, typed: str = "", alone: bool = False

@@ -1,105 +1,165 @@
-"""`localemp respond` and `localemp chat`: single replies, and a chat in the terminal."""
+"""`localemp chat`: a chat in the terminal."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from localemp.cli.options import config_of, strategy_options, talk_options
+from localemp.cli.options import strategy_options, talk_options
 from localemp.cli.registered import StrategyCommand
-from localemp.utils.text import for_terminal
+from localemp.utils.text import for_terminal, one_line
 
 if TYPE_CHECKING:
-    from localemp.dialogue import Dialogue
-    from localemp.pipeline.responder import Responder
+    from localemp.commands.respond import AnyResponder
     from localemp.strategies.base import Response
 
+COMMANDS: Mapping[str, str] = {
+    "/help": "this list",
+    "/new": "begin a new dialogue (also /reset)",
+    "/undo": "take back your last text and its reply",
+    "/strategy": "NAME: answer by another strategy; alone, which one answers",
+    "/trace": "show the stages behind the last reply",
+    "/quit": "end the chat (also /exit, an empty line, or Ctrl-D)",
+}
+"""What can be typed instead of a text, and what it does."""
 
-@click.command(cls=StrategyCommand)
-@click.argument("turns", nargs=-1, required=True, metavar="TEXT...")
-@talk_options
-@strategy_options
-@click.option("--emotion", help="The speaker's emotion, for --given emotion and for flows that show it.")
-@click.option("--situation", help="The speaker's situation, for --given situation and for flows that show it.")
-@click.option("--stages", is_flag=True, help="Show exemplars, inferences, prompts and all stages.")
-def respond(turns: tuple[str, ...], emotion: str | None, situation: str | None, stages: bool, **options: Any) -> None:
-    r"""Answer TEXT once. Several texts are the turns of a dialogue: speaker, listener, speaker.
-
-    Control characters in a reply are escaped (\x1b), so that a model cannot control the terminal.
-    """
-    from localemp.cli.replies import print_record
-    from localemp.pipeline.responder import as_dialogue
-    from localemp.runs.run import response_record
-    from localemp.strategies.base import Response
-
-    dialogue = replace(as_dialogue(turns), emotion=emotion, situation=situation)
-
-    async def answer() -> Response:
-        async with _open(options, dialogue) as responder:
-            return await responder(dialogue)
-
-    response = asyncio.run(answer())
-    if stages:
-        print_record(response_record(response))
-    else:
-        click.echo(for_terminal(response.reply))
-    if not response.reply:
-        click.echo("the reply is empty; use --stages to see the prompt", err=True)
-    _say_truncated(response, options)
+_ALSO = {"/reset": "/new", "/clear": "/new", "/exit": "/quit", "/bye": "/quit", "/q": "/quit", "/?": "/help"}
+_OPENING = "You are the speaker. /help lists commands; an empty line ends the chat."
 
 
-@click.command(cls=StrategyCommand)
+@click.command(cls=StrategyCommand, excludes={"server": ("base_url", "script")})
 @talk_options
 @strategy_options
 @click.option("--stages", is_flag=True, help="Show exemplars, inferences, prompts and all stages of every reply.")
-def chat(stages: bool, **options: Any) -> None:
-    """Chat in the terminal; you are the speaker. An empty line or Ctrl-D ends the chat; /new starts a new dialogue."""
-    asyncio.run(_chat(stages, options))
+def chat(server: str, stages: bool, **options: Any) -> None:
+    """Chat in the terminal; you are the speaker. An empty line or Ctrl-D ends the chat; /help lists commands.
+
+    A running `localemp serve` is used if it would give the same replies (--server). A text that begins with / is sent
+    with //.
+    """
+    asyncio.run(_chat(server, stages, options))
 
 
-async def _chat(stages: bool, options: dict[str, Any]) -> None:
-    from localemp.cli.replies import print_record
+async def _chat(server: str, stages: bool, options: dict[str, Any]) -> None:
+    from localemp.cli.talking import open_responder
     from localemp.dialogue import Dialogue
-    from localemp.errors import EngineError, FatalEngineError
-    from localemp.runs.run import response_record
 
-    turns: list[str] = []
-    async with _open(options, Dialogue("talk", ("Hello.",))) as responder:
-        click.echo("You are the speaker. An empty line ends the chat; /new starts a new dialogue.")
-        while True:
-            if not (said := _typed()):
-                return
-            if said == "/new":
-                turns.clear()
-                continue
+    async with open_responder(options, server, Dialogue("talk", ("Hello.",))) as responder:
+        click.echo(_OPENING)
+        talk = Talk(responder, stages)
+        while said := _typed():
+            if said.startswith("/") and not said.startswith("//"):
+                if not await talk.command(said):
+                    return
+            else:
+                await talk.say(said.removeprefix("/") if said.startswith("//") else said)
+
+
+class Talk:
+    """A chat, and what is known of its last reply.
+
+    Args:
+        responder: What answers.
+        stages: Whether all stages of every reply are shown.
+    """
+
+    def __init__(self, responder: "AnyResponder", stages: bool) -> None:
+        self._responder, self._stages = responder, stages
+        self._turns: list[str] = []
+        self._last: Response | None = None
+
+    async def command(self, typed: str) -> bool:
+        """Do what a command says; return whether the chat goes on."""
+        name, _, rest = typed.partition(" ")
+        name = _ALSO.get(name.lower(), name.lower())
+        if name == "/quit":
+            return False
+        if name == "/strategy":
+            await self._use(rest.strip())
+        elif name in (does := {"/help": self._help, "/new": self._new, "/undo": self._undo, "/trace": self._trace}):
+            does[name]()
+        else:
+            _unknown(name)
+        return True
+
+    async def say(self, said: str) -> None:
+        """Send a text, and show the reply."""
+        from localemp.cli.talking import answer_aloud, answer_with_stages, say_truncated
+        from localemp.errors import EngineError, FatalEngineError
+        from localemp.pipeline.responder import as_dialogue
+
+        dialogue = as_dialogue([*self._turns, said])
+        try:
+            if self._stages:
+                response = await answer_with_stages(self._responder, dialogue)
+                click.echo(f"listener: {for_terminal(response.reply)}")
+            else:
+                response = await answer_aloud(self._responder, dialogue, "listener: ")
+        except FatalEngineError:
+            raise
+        except EngineError as error:
+            told = f"{error.message}; try again, or start a new dialogue with /new"
+            click.echo(for_terminal(told), err=True)
+            return
+        if not response.reply:
+            click.echo("the reply is empty; try other words", err=True)
+            return
+        self._last = response
+        # The model's thinking is not part of the dialogue.
+        self._turns += [said, response.said]
+        say_truncated(response, trims=self._responder.pipeline.config.trim_to_sentence)
+
+    async def _use(self, strategy: str) -> None:
+        from localemp.dialogue import Dialogue
+        from localemp.errors import LocalempError
+        from localemp.serving.matching import flow_of
+
+        pipeline = self._responder.pipeline
+        if strategy:
             try:
-                response = await responder([*turns, said])
-            except FatalEngineError:
-                raise
-            except EngineError as error:
-                told = f"{error.message}; try again, or start a new dialogue with /new"
-                click.echo(for_terminal(told), err=True)
-                continue
-            if not response.reply:
-                click.echo("the reply is empty; try other words", err=True)
-                continue
-            turns += [said, response.said]
-            if stages:
-                print_record(response_record(response))
-            click.echo(f"listener: {for_terminal(response.reply)}")
-            _say_truncated(response, options)
+                flow_of(pipeline.vary(strategy)).check(Dialogue("talk", ("Hello.",)))
+                await self._responder.use(strategy)
+            except LocalempError as error:
+                click.echo(for_terminal(error.with_hint), err=True)
+                return
+        click.echo(for_terminal(f"strategy: {self._responder.pipeline.config.strategy}"))
+
+    def _help(self) -> None:
+        for name, about in COMMANDS.items():
+            click.echo(f"  {name:<11}{about}")
+        click.echo("  //...      send a text that begins with a slash")
+
+    def _new(self) -> None:
+        self._turns.clear()
+        self._last = None
+        click.echo("a new dialogue")
+
+    def _undo(self) -> None:
+        if not self._turns:
+            click.echo("there is nothing to take back")
+            return
+        click.echo(for_terminal(f"taken back: {one_line(self._turns[-2], 60)}"))
+        del self._turns[-2:]
+
+    def _trace(self) -> None:
+        from localemp.cli.replies import print_record
+        from localemp.runs.run import response_record
+
+        if self._last is None:
+            click.echo("there is no reply yet")
+        else:
+            print_record(response_record(self._last))
 
 
-def _say_truncated(response: "Response", options: dict[str, Any]) -> None:
-    """Say that a reply stops in the middle of a sentence because it was truncated, and what to do."""
-    from localemp.strategies.trimming import ends_whole
+def _unknown(name: str) -> None:
+    from localemp.errors import nearest
 
-    if response.truncated and not ends_whole(response.reply):
-        trim = "" if options["trim_to_sentence"] else ", or cut it at its last whole sentence: --trim-to-sentence"
-        click.echo(f"the reply was truncated: raise --max-tokens{trim}", err=True)
+    near = nearest(name, COMMANDS)
+    guess = f"did you mean {near}?" if near else "/help lists them;"
+    click.echo(
+        for_terminal(f"unknown command {one_line(name, 40)}: {guess} // sends a text that begins with /"), err=True
+    )
 
 
 def _typed() -> str:
@@ -115,26 +175,3 @@ def _typed() -> str:
         return ""
     finally:
         signal.signal(signal.SIGINT, asyncios)
-
-
-@asynccontextmanager
-async def _open(options: dict[str, Any], dialogue: "Dialogue") -> "AsyncIterator[Responder]":
-    """Yield a started responder; shows a clock while it starts.
-
-    Raises:
-        OptionError: The flow shows what the dialogue lacks.
-    """
-    from localemp.cli.display import Display
-    from localemp.pipeline.responder import Responder
-
-    config = config_of(options)
-    with Display() as display:
-        responder = Responder(config, on_progress=display.on_progress)
-        responder.pipeline.note_end()
-        responder.prepare().flow.check(dialogue)
-        with display.clock(f"Starting {responder.pipeline.model_name}"):
-            await responder.start()
-        try:
-            yield responder
-        finally:
-            await responder.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from localemp.cli.command import Group
 from localemp.cli.defaults import KEYS, VARIABLES, as_typed, checked_key, find_defaults, shown
 from localemp.cli.options import defaultable_options, parse_engine_args, parse_sampling
 from localemp.utils.text import for_terminal
@@ -15,7 +16,7 @@ from localemp.utils.user_config import Value, config_path, read_config, write_va
 _FILES = ("model", "variant", "data")  # whose value can be a path
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Set defaults of options, such as the model, in a file of yours.
 

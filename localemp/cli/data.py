@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.command import Group
-from localemp.cli.options import columns_option
+from localemp.cli.options import check_instances, columns_option
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME
 
@@ -63,21 +63,17 @@ def stats(path: str, columns: dict[str, str], splits: tuple[str, ...], instances
 @click.option("--out", type=NAME, metavar="DIR", help="Folder for the files; by default in localemp's cache.")
 def pull(out: str | None) -> None:
     """Fetch the official EmpatheticDialogues archive (CC BY-NC 4.0), verified by SHA-256."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
+    from localemp.cli.display import Display
     from localemp.data import download
     from localemp.utils.paths import at_home, cache_dir
 
-    console = Console()
-    columns = (TextColumn("EmpatheticDialogues"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    folder = at_home(out) if out else cache_dir("data", "empathetic_dialogues")
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("fetch", total=None)
-        files = download.pull(folder, lambda progress: bar.update(task, completed=progress.done, total=progress.total))
+    folder, name = at_home(out) if out else cache_dir("data", "empathetic_dialogues"), out or "empathetic-dialogues"
+    with Display() as display:
+        files = download.pull(folder, display.on_progress)
     for file in files:
-        console.print(f"{file}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"use it with: --data {out or 'empathetic-dialogues'}", soft_wrap=True, highlight=False, markup=False)
+        click.echo(file)
+    click.echo(f"use it with: --data {name}")
+    click.echo(f"before --strategy similar, once: localemp retrieval build --data {name}")
 
 
 def _count(path: str, columns: dict[str, str], wanted: tuple[str, ...], instances: Instances) -> dict[str, Stats]:
@@ -87,6 +83,8 @@ def _count(path: str, columns: dict[str, str], wanted: tuple[str, ...], instance
     from localemp.data.splits import canonical_split
     from localemp.errors import OptionError
 
+    if instances != "clean":
+        check_instances(source_of(path, columns))
     reader, splits = find_source(source_of(path, columns)), tuple(map(canonical_split, wanted))
     if splits and reader.is_whole:
         raise OptionError(f"--split {wanted[0]}: {path} is one file, which is read whole", "leave --split out")

@@ -19,7 +19,7 @@ from localemp.utils.user_config import UserConfig, Value, read_config
 VARIABLES = {"model": "LOCALEMP_MODEL"}
 """Environment variables by key."""
 
-KEYS = ("model", "base-url", "strategy", "variant", "data", "split", "instances", "max-tokens", "temperature",
+KEYS = ("model", "base-url", "server", "strategy", "variant", "data", "split", "instances", "max-tokens", "temperature",
         "top-p", "sampling", "seed", "concurrency", "engine-arg")  # fmt: skip
 """The options that can have a default of the user's, in the order in which they are listed."""
 

@@ -1,4 +1,7 @@
-"""Progress display for long tasks: one line with a bar or a clock, removed when the task is done."""
+"""Progress display for long tasks: one line with a bar or a clock, removed when the task is done.
+
+In a file, progress is plain lines (`log_lines.py`).
+"""
 
 import io
 import os
@@ -23,6 +26,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.table import Column
 
+from localemp.cli.log_lines import LogLines
 from localemp.cli.messages import messages
 from localemp.utils.progress import OnProgress, Progress
 from localemp.utils.text import for_terminal
@@ -48,6 +52,7 @@ class Display:
         self._live: Bar | None = None
         self._task: TaskID | None = None
         self._what = ""
+        self._lines = LogLines(self.say)
 
     def __enter__(self) -> Self:
         messages.say = self.say
@@ -63,7 +68,9 @@ class Display:
 
     def on_progress(self, progress: Progress) -> None:
         """Show how far a task has come: a bar where it is known of how many, else a spinner, or the time alone."""
-        if progress.total is None and not progress.unit:
+        if not self.console.is_terminal:
+            self._lines.show(progress)
+        elif progress.total is None and not progress.unit:
             self._show_time(progress.task)
         elif progress.total is None:
             self._show(progress, SpinnerColumn())
@@ -77,16 +84,9 @@ class Display:
         """Show the elapsed seconds, for tasks of unknown length; yields a callback that changes its text."""
         self._end()
         if not self.console.is_terminal:
-            self.say(f"{what} ...")
-            shown = what
-
-            def tell(progress: Progress) -> None:
-                nonlocal shown
-                if progress.task != shown:
-                    self.say(f"{progress.task} ...")
-                shown = progress.task
-
-            yield tell
+            self._lines.show(Progress(what))
+            yield self._lines.show
+            self._end()
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with self._progress(*columns) as live:
@@ -98,19 +98,16 @@ class Display:
         return Bar(
             *columns,
             console=self.console,
-            transient=self.console.is_terminal,
+            transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
 
     def _show_time(self, what: str) -> None:
-        if self._what == what:
+        if self._what == what and self._live is not None:
             return
-        self._end(interrupted=True)
+        self._end()
         self._what = what
-        if not self.console.is_terminal:
-            self.say(f"{what} ...")
-            return
         self._live = self._progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         self._task = self._live.add_task(escape(for_terminal(what)), total=None)
         self._live.start()
@@ -120,7 +117,7 @@ class Display:
         if self._what == what and self._live is None and done == total:
             return  # said once more that it is finished
         if self._live is None or self._what != what:
-            self._end(interrupted=True)
+            self._end()
             self._live = self._progress(
                 TextColumn("{task.description}"),
                 BarColumn(min(_LONGEST_BAR, self.console.width // 6)),
@@ -135,12 +132,8 @@ class Display:
         if done == total:
             self._end()
 
-    def _end(self, *, interrupted: bool = False) -> None:
-        """End the bar; in a file, one that another task interrupts leaves no half-full line."""
+    def _end(self) -> None:
+        self._lines.end()
         if self._live is not None:
-            if interrupted and not self._live.finished:
-                self._live.live.transient = True
-                self._live.live.stop()  # not the bar's own stop, which would write an empty line to a file
-            else:
-                self._live.stop()
+            self._live.stop()
             self._live = self._task = None

@@ -26,6 +26,7 @@ def doctor(as_json: bool) -> None:
 
     found = {"Machine": machine() | _cache(), "Packages": versions(), "Weights": _weights(), "Keys": _keys()}
     found["Defaults"] = _defaults()
+    found |= {"Servers": servers} if (servers := _servers()) else {}
     plugins = _plugins()
     if as_json:
         click.echo(json.dumps(found | {"Plug-ins": [asdict(plugin) for plugin in plugins]}, indent=2))
@@ -100,13 +101,21 @@ def _defaults() -> dict[str, str]:
     return {"config file": str(path) if path.exists() else f"{path}, not there", **listed}
 
 
+def _servers() -> dict[str, str]:
+    """Return the user's running servers, which `respond` and `chat` use."""
+    from localemp.serving.running import running_servers
+
+    return {server.url: f"{server.model}, process {server.pid}" for server in running_servers()}
+
+
 def _missing(found: dict[str, dict[str, str]]) -> list[str]:
     from localemp.engines.vllm.versions import is_known, not_known, vllm_version
+    from localemp.utils.extras import engine_extra, install_command
 
     steps = []
     installed = vllm_version()
     if installed is None:
-        steps.append("install an engine: pip install 'localemp[gpu]', or run `make demo` in a checkout")
+        steps.append(f"install an engine: {install_command(engine_extra())}")
     elif not is_known(installed):
         steps.append(f"{not_known(installed)}: it may fail or give other replies")
     steps += [

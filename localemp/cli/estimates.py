@@ -27,20 +27,6 @@ _HOW = {
 }
 
 
-def check_estimate_options(estimate: bool, as_json: bool, address: str | None) -> None:
-    """Check the options that go with `--estimate`.
-
-    Raises:
-        OptionError: `--json` without it, or `--ray` with it.
-    """
-    from localemp.errors import OptionError
-
-    if as_json and not estimate:
-        raise OptionError("--json is for --estimate", "add --estimate, or leave it out")
-    if estimate and address is not None:
-        raise OptionError("--estimate is for this machine, and --ray for a cluster", "leave one out")
-
-
 def show_estimate(estimate: "Estimate", as_json: bool) -> None:
     """Print an estimate, as a table or as JSON."""
     from localemp.utils.text import json_text
@@ -115,7 +101,7 @@ def print_comparison(rows: "Sequence[tuple[RowEstimate, Truth]]") -> None:
 
 
 def _cells(row: "RowEstimate") -> list[str]:
-    from localemp.estimates.estimate import duration
+    from localemp.utils.formatting import duration
 
     shared = "unknown" if row.cached_share is None else f"{row.cached_share:.0%}"
     time = "unknown" if row.seconds is None else duration(row.seconds)
@@ -149,7 +135,7 @@ def _prices(dollars: "Dollars") -> str:
 
 def _print_how(estimate: "Estimate") -> None:
     """Print how each number was made, once for rows with the same answer."""
-    from localemp.estimates.estimate import duration
+    from localemp.utils.formatting import duration
 
     for name, title in _HOW.items():
         rows: dict[str, list[str]] = {}

@@ -9,6 +9,8 @@ import click
 from localemp.cli.bill import echo_bill
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import (
+    EXCLUDES,
+    NEEDS,
     budget_option,
     cluster_options,
     config_of,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from localemp.pipeline.generate import Tally
 
 
-@click.command(cls=StrategyCommand)
+@click.command(cls=StrategyCommand, needs=NEEDS, excludes=EXCLUDES)
 @model_options
 @strategy_options
 @data_options
@@ -59,14 +61,12 @@ def generate(
     Replies are saved as they finish. Ctrl-C stops; rerun the same command to resume.
     """
     from localemp.cli.display import Display
-    from localemp.cli.estimates import check_estimate_options
     from localemp.cli.replies import print_replies
     from localemp.commands.generate import generate as answer
     from localemp.runs.order import numbers_of
     from localemp.runs.run import model_name
 
     config = config_of(options)
-    check_estimate_options(estimate, as_json, address)
     if estimate:
         _estimate(config, split, limit, sample, out, retry_errors, budget, as_json)
         return

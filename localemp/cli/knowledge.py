@@ -107,7 +107,7 @@ def infer(
             _print(text, answer, chosen[number] if chosen else None)
 
 
-@knowledge.command()
+@knowledge.command(needs={"seed": ("sample",)})
 @data_options
 @subset_options
 @click.option("--seed", default=0, show_default=True, help="Seed of --sample.")

@@ -20,7 +20,7 @@ from localemp.utils.text import for_terminal
 COMMANDS = {
     "generate": ("generate", "Answer a data set, in a run that can be interrupted and resumed."),
     "experiment": ("experiment", "Answer all rows of a plan, and score, compare and report them."),
-    "respond": ("chat", "Answer one text."),
+    "respond": ("respond", "Answer one text."),
     "chat": ("chat", "Chat in the terminal."),
     "serve": ("serve", "Serve a model with an OpenAI-compatible API; every strategy is a model name."),
     "prompts": ("prompts", "Show the exact prompts, without calling the model."),
@@ -33,6 +33,7 @@ COMMANDS = {
     "runs": ("runs", "List runs, show and export their replies, and verify them."),
     "batches": ("batches", "Show or cancel what a service's Batch API does for a run."),
     "knowledge": ("knowledge", "Infer causes and effects with COMET, for a text or a whole data set."),
+    "retrieval": ("retrieval", "Embed the training dialogues of `similar` ahead of time."),
     "models": ("models", "List, show and fetch models, and fit the one that EPITOME needs."),
     "data": ("data", "Count dialogues, and fetch EmpatheticDialogues."),
     "config": ("config", "Set defaults of options, such as the model."),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import click
 
+from localemp.utils.extras import extra_of, install_command
 from localemp.utils.paths import cache_dir
 from localemp.utils.plugins import whose_fault
 from localemp.utils.redaction import redact_text
@@ -73,14 +74,10 @@ def listen() -> None:
     _LOGGER.setLevel(logging.INFO)
 
 
-# What `pip install localemp` alone leaves out.
-_FOR_LOCAL_MODELS = ("accelerate", "sentence_transformers", "torch", "transformers")
-
-
 def unexpected(error: BaseException) -> tuple[str, str]:
     """Return message and hint for an unexpected exception, and store its traceback."""
-    if isinstance(error, ModuleNotFoundError) and error.name in _FOR_LOCAL_MODELS:
-        return f"{error.name} is not installed, which models on this machine need", "pip install 'localemp[models]'"
+    if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name or "")):
+        return f"{error.name} is not installed", install_command(extra)
     info = (type(error), error, error.__traceback__)
     where = messages.keep(_LOGGER.makeRecord("localemp", logging.ERROR, "", 0, "unexpected", (), info))
     text = one_line(redact_text(str(error)))

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from localemp.cli.command import was_typed
 from localemp.cli.defaults import KEYS, DefaultableOption
-from localemp.cli.types import NAME, FilePath
+from localemp.cli.types import NAME, SERVER, FilePath
 
 if TYPE_CHECKING:
     from localemp.data.conversations import Instances
+    from localemp.data.reader import Source
     from localemp.dialogue import Dialogue
     from localemp.pipeline.config import RunConfig
 
@@ -67,6 +69,12 @@ _SAMPLING = (
     ),
     _defaultable("--seed", default=0, show_default=True, help="Seed of few-shot exemplars and of sampling."),
 )
+
+_SERVER = _defaultable(
+    "--server", type=SERVER, default="auto", show_default=True, metavar="auto|none|URL",
+    help="Ask a `localemp serve` that runs: auto for one on this machine that would give the same reply, none to load "
+    "the model, or its URL.",
+)  # fmt: skip
 
 _DETERMINISTIC = click.option(
     "--deterministic", is_flag=True,
@@ -193,6 +201,11 @@ _CLUSTER = (
 )  # fmt: skip
 
 
+NEEDS = {"as_json": ("estimate",), "actors": ("address",)}
+EXCLUDES = {"show": ("estimate",), "address": ("estimate",)}
+"""What `generate` and `experiment` do nothing without, and beside; an estimate is for this machine."""
+
+
 def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for option in reversed(options):
@@ -204,11 +217,12 @@ def _with(options: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
 
 model_options = _with((_NAME, *_ENGINES, _BATCH))
 engine_options = _with((*_ENGINES, _BATCH))
-talk_options = _with((_NAME, *_ENGINES))  # nobody waits a day for one reply
+talk_options = _with((_NAME, _SERVER, *_ENGINES))  # nobody waits a day for one reply
 hosted_options = _with((_BATCH, *_HOSTED))
 strategy_options = _with(_STRATEGY)
 local_model_options = _with((_NAME, *_ENGINE, *_SAMPLING))
 prompt_options = _with(_PROMPTS)
+pool_options = _with((_DATA[0], _COLUMNS, _DATA[-1], _PROMPTS[0]))
 serve_options = _with((_NAME, verify_option, *_PROMPTS, *_SAMPLING, *_HOSTED, _DETERMINISTIC, _THINKING, _TRIM))
 data_options = _with(_DATA)
 columns_option = _with((_COLUMNS,))
@@ -223,7 +237,7 @@ budget_option = _with((_BUDGET,))
 def defaultable_options() -> dict[str, DefaultableOption]:
     """Return the options whose defaults a user can set, by key, in the order of `KEYS`."""
 
-    @_with((*_ENGINES, _NAME, *_STRATEGY, *_DATA))
+    @_with((*_ENGINES, _NAME, _SERVER, *_STRATEGY, *_DATA))
     def carrier() -> None: ...
 
     options = [each for each in carrier.__click_params__ if isinstance(each, DefaultableOption)]  # type: ignore[attr-defined]
@@ -245,7 +259,24 @@ def config_of(options: dict[str, Any]) -> "RunConfig":
     chosen = {name: value for name, value in options.items() if name in known}
     chosen["engine_args"] = parse_engine_args(chosen.get("engine_args", ()))
     chosen["sampling"] = parse_sampling(chosen.get("sampling", ()))
-    return RunConfig(**chosen)
+    config = RunConfig(**chosen)
+    if config.instances != "clean":
+        check_instances(config.source)
+    return config
+
+
+def check_instances(source: "Source") -> None:
+    """Check that `--instances`, if it was typed, means something for the data.
+
+    Raises:
+        DataError: The data is not there.
+        OptionError: It is no data with such instances.
+    """
+    from localemp.data.sources import find_source
+    from localemp.errors import OptionError
+
+    if was_typed(click.get_current_context(), "instances") and not find_source(source).has_instances:
+        raise OptionError(f"--instances is for EmpatheticDialogues, and {source} is other data", "leave it out")
 
 
 def dialogues_of(
@@ -261,6 +292,8 @@ def dialogues_of(
 
     source = source_of(data, columns)
     check_split(source, split)
+    if instances != "clean":
+        check_instances(source)
     return load_dialogues(source, split, instances, limit)
 
 

@@ -8,9 +8,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
-from click.core import ParameterSource
 
-from localemp.cli.command import Command
+from localemp.cli.command import Command, was_typed
 from localemp.cli.types import NAME, PATH
 from localemp.errors import OptionError
 from localemp.utils.option import Option
@@ -57,7 +56,7 @@ class StrategyCommand(RegisteredOptions):
         from localemp.strategies.registry import check_heeded
 
         check_one_strategy(ctx)
-        typed = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        typed = [name for name in ctx.params if was_typed(ctx, name)]
         if strategies := _strategies(ctx.params):
             check_heeded(typed, strategies)
         return super().invoke(ctx)

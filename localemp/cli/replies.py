@@ -51,6 +51,15 @@ def print_record(record: Mapping[str, Any]) -> None:
         for line in bill_of([record], ()).lines():
             console.print(plain(line, "dim"))
         return
+    print_opening(record, console)
+    stages = StagePrinter(console)
+    for stage in record["stages"]:
+        stages.print(stage)
+    print_ending(record, console)
+
+
+def print_opening(record: Mapping[str, Any], console: Console) -> None:
+    """Print a dialogue, and what was looked up for it."""
     speakers = ("Speaker", "Listener")
     turns = [plain(f"{speakers[i % 2]}: {turn}") for i, turn in enumerate(record["turns"])]
     about = ", ".join(f"{name}: {record[name]}" for name in ("emotion", "situation") if record[name])
@@ -63,17 +72,39 @@ def print_record(record: Mapping[str, Any]) -> None:
     for relation, dropped in record.get("inferences_dropped", {}).items():
         left_out = ", ".join(f"{one['text']} ({one['reason']})" for one in dropped)
         console.print(plain(f"{relation}, not chosen: {left_out}", "dim"))
-    stages: dict[str, list[Any]] = {}  # the prompts of each; candidates share one
-    for stage in record["stages"]:
-        name = stage["name"].partition(".")[0]
-        prompts = stages.setdefault(name, [])
-        _print_stage(console, len(stages), stage, known_prompt=stage["messages"] in prompts)
-        prompts.append(stage["messages"])
+
+
+def print_ending(record: Mapping[str, Any], console: Console) -> None:
+    """Print the reply, and which stages did not run."""
     for name in record.get("skipped", ()):
         console.print(plain(f"stage {name} did not run: it is not for the label that was chosen", "dim"))
     console.print(Panel(plain(record["reply"]), title="Reply"))
     if record["reference"]:
         console.print(plain(f"A person replied: {record['reference']}", "dim"))
+
+
+class StagePrinter:
+    """Prints stages, one after the other.
+
+    Args:
+        console: Where to.
+
+    Attributes:
+        printed: The number of stages so far.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._prompts: dict[str, list[Any]] = {}  # of each stage; candidates share one
+        self.printed = 0
+
+    def print(self, stage: Mapping[str, Any]) -> None:
+        """Print a stage, as a run's line has it."""
+        name = stage["name"].partition(".")[0]
+        prompts = self._prompts.setdefault(name, [])
+        _print_stage(self._console, len(self._prompts), stage, known_prompt=stage["messages"] in prompts)
+        prompts.append(stage["messages"])
+        self.printed += 1
 
 
 def print_prompt(stage: ShownStage) -> None:

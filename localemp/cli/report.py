@@ -1,6 +1,7 @@
 """`localemp report`: tables, figures and a page from runs, beside the paper's figures."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -11,7 +12,7 @@ from localemp.cli.types import PATH
 _OUT = PATH
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, needs={"title": ("html",), "cases": ("html",)})
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
 @click.option("--html", type=_OUT, help="Write one self-contained page: tables, figures, case study.")
 @table_options
@@ -25,6 +26,14 @@ _OUT = PATH
     help="A run's name: how far the others differ from it, with intervals and p-values. May be repeated, for a "
     "run of each model.",
 )
+@click.option(
+    "--by", type=click.Choice(["emotion"]), help="Add a table of each run's metrics by the speaker's emotion."
+)
+@click.option(
+    "--bold",
+    is_flag=True,
+    help="Make the best value of each column bold, and those that are not significantly worse, which is tested.",
+)
 @click.option("--common", is_flag=True, help="Score all runs on the dialogues that all of them answered.")
 @published_option
 @click.option("--title", help="The page's title.")
@@ -37,6 +46,8 @@ def report(
     csv: Path | None,
     studies: tuple[Path, ...],
     against: tuple[str, ...],
+    by: Literal["emotion"] | None,
+    bold: bool,
     common: bool,
     published: str | None,
     title: str | None,
@@ -62,6 +73,8 @@ def report(
             csv=csv,
             study=studies,
             against=against,
+            by=by,
+            bold=bold,
             common=common,
             published=published,
             title=title,

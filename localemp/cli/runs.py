@@ -23,7 +23,7 @@ runs.add_command(list_)
 runs.add_command(verify)
 
 
-@runs.command()
+@runs.command(excludes={"limit": ("index", "name")})
 @click.argument("run", type=PATH)
 @index_option
 @id_option

@@ -11,6 +11,7 @@ import click
 from localemp.cli.options import config_of, serve_options
 from localemp.cli.registered import StrategyCommand
 from localemp.cli.types import NAME
+from localemp.serving.api_key import KEY_VARIABLE, keys_here
 from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from localemp.models.adapters import Adapter
     from localemp.pipeline.pipeline import Pipeline
     from localemp.serving.settings import ServeSettings
-
-KEY_VARIABLE = "LOCALEMP_API_KEY"
 
 
 @click.command(cls=StrategyCommand, of_data=False)
@@ -161,11 +160,12 @@ def _serve_here(
     import time
 
     from localemp.engines.vllm.determinism import determinism
+    from localemp.serving.running import RunningServer, announced
     from localemp.serving.vllm.command import RUST, url_of, vllm_command
     from localemp.serving.vllm.launch import Server
     from localemp.serving.vllm.options import as_options, read_options
 
-    url = url_of(settings.host, port, options)
+    url, typed = url_of(settings.host, port, options), options
     # vLLM would require this key itself; `_keys` has read it.
     # vLLM reads a number from the last one, and would stop at `false`.
     env: dict[str, str | None] = {**settings.to_env(), "VLLM_API_KEY": None, KEY_VARIABLE: None, RUST: None}
@@ -185,8 +185,9 @@ def _serve_here(
             with display.clock(what) as tell:
                 names = server.wait_until_ready(lambda progress: tell(Progress(f"{what}: {progress.task}")))
             how = f"after {time.monotonic() - began:.0f} s"
-            click.echo(_welcome(url, names, settings, how, KEY_VARIABLE if settings.api_keys else None))
-            server.wait()
+            with announced(RunningServer.of(settings, pipeline.profile, url, typed)):
+                click.echo(_welcome(url, names, settings, how, KEY_VARIABLE if settings.api_keys else None))
+                server.wait()
         except (KeyboardInterrupt, SystemExit):
             display.say("stopping; Ctrl-C once more kills")
             raise
@@ -274,7 +275,7 @@ def _keys(given: tuple[str, ...]) -> tuple[str, ...]:
     """Return the keys of the command line, else of the environment, including those set for vLLM."""
     from localemp.errors import OptionError
 
-    found = given or tuple(os.environ.get(KEY_VARIABLE, "").split(","))
+    found = given or tuple(keys_here())
     keys = tuple(dict.fromkeys(key.strip() for key in (*found, os.environ.get("VLLM_API_KEY", "")) if key.strip()))
     if given and not all(key.strip() for key in given):
         raise OptionError("--api-key is empty", "omit it to serve everyone")

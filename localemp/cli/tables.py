@@ -113,7 +113,7 @@ def _parts(table: "Table", heads: Sequence[str], width: int, wide: bool) -> Iter
 
 
 def _shown(cell: "Cell") -> "Text":
-    return _text(cell.text, (cell.mark, "bold yellow"))
+    return _text((cell.text, "bold" if cell.bold else ""), (cell.mark, "bold yellow"))
 
 
 def _name(row: "Row", wide: bool) -> "Text":

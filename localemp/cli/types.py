@@ -1,5 +1,6 @@
 """Types of options and arguments: paths and names that must not be empty."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,4 +37,17 @@ class Name(click.ParamType[str]):
         return str(value)
 
 
-PATH, NAME = FilePath(), Name()
+class Server(click.ParamType[str]):
+    """A running `localemp serve`: "auto", "none" or a URL."""
+
+    name = "server"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Reject what is neither of them."""
+        text = str(value).strip()
+        if text not in ("auto", "none") and not re.match(r"https?://[^/@?#\s]+(?:/v1)?/?$", text):
+            self.fail(f"{text!r} is not auto, none or an address such as http://127.0.0.1:8000", param, ctx)
+        return text
+
+
+PATH, NAME, SERVER = FilePath(), Name(), Server()

@@ -216,7 +216,7 @@ class CheckedValues:
         return _beside(self.path, ".part")
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
-        return file_lock(_beside(self.path, ".lock"))
+        return file_lock(_beside(self.path, ".lock"), f"opens or repairs {self.path}")
 
 
 def _make_private(path: Path) -> None:

@@ -11,6 +11,7 @@ from localemp.commonsense.inferences import Beams, EventInferences, check_relati
 from localemp.models.atomic import RELATIONS
 from localemp.models.profiles import load_profile
 from localemp.models.weights import resolve
+from localemp.utils.extras import require
 from localemp.utils.progress import OnProgress, Progress, silent
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ def open_source(
     }
 
     def load() -> "Comet":
+        require("models", "COMET", "torch", "transformers")
         from localemp.commonsense.comet import Comet
 
         return Comet(found.folder, relations=profile.relations, device=device, **asked)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from localemp.data.textfile import ALWAYS_UNPACKED, LARGEST_TEXT, MOST_LINES, MOST_UNPACKED
 from localemp.errors import DataError
+from localemp.utils.extras import install_command
 from localemp.utils.files import open_regular
 from localemp.utils.text import one_line
 
@@ -70,7 +71,7 @@ def _opened(path: Path) -> Iterator[tuple["ParquetFile", BinaryIO]]:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise DataError(path, "Parquet files need pyarrow", "pip install 'localemp[parquet]'") from error
+        raise DataError(path, "Parquet files need pyarrow", install_command("parquet")) from error
     try:
         with open_regular(path) as file:
             _check_beginning(path, file)

@@ -43,10 +43,12 @@ class Reader(ABC):
     Attributes:
         names: The named sources.
         endings: Endings of file names of this kind; ".gz" may follow.
+        has_instances: Whether `instances` may change what is read.
     """
 
     names: ClassVar[tuple[str, ...]] = ()
     endings: ClassVar[tuple[str, ...]] = ()
+    has_instances: ClassVar[bool] = True
 
     def __init__(self, source: str) -> None:
         self.source = source

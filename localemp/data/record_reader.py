@@ -26,6 +26,7 @@ class RecordReader(Reader):
     """
 
     endings = ENDINGS
+    has_instances = False
     form: ClassVar[str]
     more_endings: ClassVar[tuple[str, ...]] = ()
 

@@ -30,6 +30,7 @@ class TableReader(Reader):
     """Reads the dialogues of a `Table`."""
 
     endings = (*SEPARATED, *ENDINGS)
+    has_instances = False
 
     def __init__(self, table: Table) -> None:
         super().__init__(table.path)

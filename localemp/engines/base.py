@@ -5,7 +5,7 @@ Life cycle: construct it (cheap), `await start()` (loads weights or checks the s
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from types import TracebackType
@@ -25,6 +25,9 @@ TURN: ContextVar[int] = ContextVar("turn", default=0)
 
 STAGE: ContextVar[str] = ContextVar("stage", default="")
 """The name of the stage of a strategy that the current task's last call belongs to; empty outside of strategies."""
+
+ON_TEXT: ContextVar[Callable[[str], object] | None] = ContextVar("on_text", default=None)
+"""Who is told pieces of the current task's answer as they are written, without thinking; an engine may tell none."""
 
 PLANNED = "planned"
 """The finish reason of an engine that only measures prompts; the texts of its completions are not a model's."""

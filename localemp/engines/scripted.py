@@ -21,6 +21,7 @@ times    how many times the entry answers; unlimited by default
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
-from localemp.engines.base import Completion
+from localemp.engines.base import ON_TEXT, Completion
 from localemp.engines.choices import normalised
 from localemp.errors import DataError, EngineError, FatalEngineError, PromptTooLongError
 from localemp.models.adapters import Adapter
@@ -136,6 +137,9 @@ class ScriptedEngine(AdaptableEngine):
         if text is None and entry.choices:
             text = max(entry.choices, key=entry.choices.__getitem__)
         answer, thinking = split_thinking(str(text))
+        if tell := ON_TEXT.get():
+            for piece in re.findall(r"\s*\S+|\s+", answer):
+                tell(piece)
         known = entry.choices or {}
         choices, mass = normalised({choice: known.get(choice, 0.0) for choice in sampling.choices})
         seconds = time.perf_counter() - begun

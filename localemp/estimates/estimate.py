@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from localemp.utils.formatting import count, share
+from localemp.utils.formatting import count, duration, share
 from localemp.utils.formatting import dollars as in_dollars
 
 N = TypeVar("N", int, float)
@@ -161,14 +161,6 @@ class Estimate:
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values: the rows, and their total."""
         return {**asdict(self), "rows": [asdict(row) for row in self.rows], "total": asdict(self.total)}
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: "40 s", "3 min", "2 h 10 min"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _sum(rows: Sequence[RowEstimate], value: Callable[[RowEstimate], N | None]) -> N | None:

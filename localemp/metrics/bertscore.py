@@ -25,6 +25,7 @@ from localemp.models import hub
 from localemp.models.checksums import digest_of
 from localemp.models.profiles import HubSource, Profile, load_profile
 from localemp.models.weights import Weights, resolve, tensors_sha256
+from localemp.utils.extras import require
 from localemp.utils.once import Once
 from localemp.utils.progress import OnProgress, Progress, silent
 
@@ -184,11 +185,9 @@ class BertScore:
         self._on_progress(Progress("Reading for BERTScore", done, total, "texts"))
 
     def _load(self) -> "Contextual":
-        try:
-            from localemp.metrics.contextual import Contextual
-        except ImportError as error:
-            install = "pip install 'localemp[models]'"
-            raise LocalempError(f"BERTScore needs a package that is not installed: {error}", install) from error
+        require("models", "BERTScore", "torch", "transformers")
+        from localemp.metrics.contextual import Contextual
+
         profile = profile_of(self.model)
         self._name = _short_name(profile)
         weights = _weights(self.model, profile, self._on_progress, fetch=self._fetch)

@@ -60,7 +60,7 @@ def load_wordnet(*, fetch: bool = True, on_progress: OnProgress = silent) -> Wor
         )
     with clear_disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(folder.with_name(f".{_NAME}.lock")):
+        with file_lock(folder.with_name(f".{_NAME}.lock"), "fetches WordNet", on_progress):
             return _cached(folder) or _fetched(folder, on_progress)
 
 

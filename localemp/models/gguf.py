@@ -12,6 +12,7 @@ from typing import Any
 
 from localemp.errors import LocalempError, WeightsError
 from localemp.models.data_only import read_settings
+from localemp.utils.extras import engine_extra, require
 
 # Pre-tokenizers. transformers rebuilds a GPT-2 tokenizer from a GGUF file without looking at this name, and would merge
 # digits and spaces that the model has only seen separately.
@@ -23,18 +24,16 @@ def convert(source: Path, folder: Path) -> None:
     """Write config, generation config, tokenizer, chat template and bfloat16 weights of `source` to `folder`.
 
     Raises:
-        WeightsError: The file cannot be converted, or torch and transformers are not installed.
+        WeightsError: The file cannot be converted, for instance by this version of transformers.
+        MissingPackageError: torch or transformers is not installed.
     """
+    require(engine_extra(), f"converting {source.name}", "torch", "transformers")
     command = [sys.executable, "-m", "localemp.models.gguf", str(source), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         reason = said[-1] if said else f"exit status {done.returncode}"
-        missing = "No module named" in reason
-        raise WeightsError(
-            f"cannot convert {source.name}: {reason}",
-            "conversion needs torch and transformers: install localemp with the extra cpu or gpu" if missing else "",
-        )
+        raise WeightsError(f"cannot convert {source.name}: {reason}")
 
 
 def _convert(source: Path, folder: Path) -> None:

@@ -138,7 +138,7 @@ def _pull(profile: Profile, on_progress: OnProgress, force: bool, option: str) -
     # Before taking the lock: valid weights can be used from a read-only cache.
     if not force and (found := _valid(profile, on_progress)) is not None:
         return found
-    with _fetch_lock(profile):
+    with _fetch_lock(profile, on_progress):
         if not force and (found := _valid(profile, on_progress)) is not None:
             return found
         return _fetch(profile, on_progress, option)
@@ -327,13 +327,14 @@ def _build(final: Path, make: Callable[[Path], None], origin: dict[str, Any]) ->
 
 
 @contextmanager
-def _fetch_lock(profile: Profile) -> Iterator[None]:
+def _fetch_lock(profile: Profile, on_progress: OnProgress) -> Iterator[None]:
     """Wait until no other process fetches the same weights, and keep others out."""
     folder = cached_folder(profile)
     with ExitStack() as stack:
         with clear_disk_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(file_lock(folder.with_name(f".{folder.name}.lock")))
+            lock = folder.with_name(f".{folder.name}.lock")
+            stack.enter_context(file_lock(lock, f"fetches {profile.name}", on_progress))
         yield
 
 

@@ -42,6 +42,7 @@ from localemp.strategies.registry import (
     strategy_options,
 )
 from localemp.strategies.strategy import Strategy
+from localemp.utils.extras import engine_extra, require
 from localemp.utils.option import Shared
 from localemp.utils.plugins import plugin_of
 from localemp.utils.progress import OnProgress, silent
@@ -162,6 +163,7 @@ class Pipeline:
     @cached_property
     def weights(self) -> Weights:
         """The chat model's weights, found or fetched, and verified."""
+        require(engine_extra(), f"{self.profile.name} on this machine", "torch", "transformers")
         return self._shared(("weights", "chat", self.config.model), lambda: resolve(self.profile, self.on_progress))
 
     @cached_property
@@ -280,6 +282,14 @@ class Pipeline:
         config = self.config
         changed = [each.name for each in part_options() if config.options.get(each.name, each.default) != each.default]
         check_heeded(changed, [config.strategy])
+
+    def check_process(self) -> None:
+        """Check that this process can start the engine, before anything is looked up.
+
+        Raises:
+            OptionError: It cannot, as a script without a main guard.
+        """
+        engine_entry(self._engine_name).check_process()
 
     def check_deterministic(self) -> None:
         """Check that the engine can be deterministic, if that is asked for.
@@ -406,6 +416,7 @@ class Pipeline:
             adapters: The adapter of each pipeline that shares the engine, None for one without; each asks through
                 `Engine.adapted`.
         """
+        self.check_process()
         self.check_deterministic()
         self._check_asks_service()
         self.check_takes_sampling()

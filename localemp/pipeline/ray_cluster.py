@@ -19,6 +19,7 @@ from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.flow_copies import copies_of
 from localemp.pipeline.ray_actor import ActorRow, EngineActor, Share, ShareResult
+from localemp.utils.extras import install_command
 from localemp.utils.plain_errors import in_words
 from localemp.utils.redirect import output_to
 
@@ -65,7 +66,7 @@ class Cluster:
             import ray
             import ray.data
         except ImportError as error:
-            raise FatalEngineError(f"Ray Data is not installed: {error}", "pip install 'localemp[ray]'") from error
+            raise FatalEngineError(f"Ray Data is not installed: {error}", install_command("ray")) from error
         try:
             ray.init(self.address, log_to_driver=False, logging_level=logging.WARNING, configure_logging=True)
         except Exception as error:  # anything can keep Ray from connecting

@@ -1,6 +1,7 @@
 """Single replies, from Python or in the terminal: the same strategies without a run folder."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
@@ -10,7 +11,8 @@ from localemp.errors import OptionError
 from localemp.pipeline.config import RunConfig, RunSettings
 from localemp.pipeline.former import take_former
 from localemp.pipeline.pipeline import Pipeline
-from localemp.strategies.base import Response
+from localemp.pipeline.streamed_reply import StreamedReply
+from localemp.strategies.base import Draft, OnStage, Response
 from localemp.strategies.strategy import Strategy
 from localemp.utils.progress import OnProgress, silent
 
@@ -57,8 +59,9 @@ class Responder:
         Raises:
             LocalempError: Something required is missing or invalid; says what.
         """
-        self.prepare()
         pipeline = self.pipeline
+        pipeline.check_process()
+        self.prepare()
         engine = pipeline.engine(min(CHAT_CONTEXT, pipeline.context_length) if pipeline.runs_here else None)
         await engine.start()
         self._engine = engine
@@ -78,11 +81,22 @@ class Responder:
     ) -> None:
         await self.close()
 
-    async def __call__(self, said: str | Sequence[str] | Dialogue) -> Response:
+    async def __call__(
+        self,
+        said: str | Sequence[str] | Dialogue,
+        *,
+        on_text: Callable[[str], object] | None = None,
+        on_draft: Callable[[Draft], object] | None = None,
+        on_stage: OnStage | None = None,
+    ) -> Response:
         """Return the response to a dialogue.
 
         Args:
             said: The speaker's text; or all turns so far, the speaker's first; or a dialogue.
+            on_text: Called with pieces of the reply while it is written, if the engine can stream and the reply is not
+                chosen among candidates. `Response.reply` is the whole reply in any case.
+            on_draft: Called with what was looked up, before the first stage.
+            on_stage: Called with each stage when it has run.
 
         Raises:
             OptionError: A turn is empty, or the listener spoke last.
@@ -90,7 +104,24 @@ class Responder:
         """
         if self._engine is None:
             raise OptionError("the responder is not open", "use `async with Responder(...) as respond:`")
-        return await self.pipeline.strategy.respond(as_dialogue(said), self._engine)
+        strategy, dialogue = self.pipeline.strategy, as_dialogue(said)
+        last = None
+        if on_text is not None and not strategy.keep_thinking:  # which would come before the reply
+            last = StreamedReply(self._engine, on_text, trims=strategy.trim_to_sentence)
+        draft = await strategy.draft(dialogue)
+        if on_draft is not None:
+            on_draft(draft)
+        return await strategy.respond(draft, self._engine, last, on_stage)
+
+    async def use(self, strategy: str) -> None:
+        """Answer by another strategy from now on, with the same engine; what it looks things up in is loaded.
+
+        Raises:
+            LocalempError: There is no such strategy, or something that it needs cannot be fetched.
+        """
+        other = self.pipeline.vary(strategy)
+        await asyncio.to_thread(lambda: other.strategy)
+        self.pipeline = other
 
 
 def as_dialogue(said: str | Sequence[str] | Dialogue) -> Dialogue:

@@ -26,7 +26,7 @@ from localemp.utils.formatting import count
 from localemp.utils.progress import OnProgress, Progress, silent
 
 SIGNIFICANT = 0.05
-_SAMPLES_A_ROW = 40  # so that a p corrected for all rows can still be half of SIGNIFICANT
+SAMPLES_A_ROW = 40  # so that a p corrected for all rows can still be half of SIGNIFICANT
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,8 @@ def differences(
     runs = {system.name: system for system in systems if system.replies is not None}
     paired = [(system, runs[bases[name]]) for name, system in runs.items() if name in bases]
     rows = max(Counter(bases.values()).values(), default=0)
-    samples = samples or max(SAMPLES, _SAMPLES_A_ROW * rows)
-    metrics = _metrics(list(runs.values()))
+    samples = samples or max(SAMPLES, SAMPLES_A_ROW * rows)
+    metrics = compared_metrics(list(runs.values()))
     found = []
     for number, (system, base) in enumerate(paired):
         on_progress(Progress("Comparing", number, len(paired), "rows", system.name))
@@ -124,7 +124,8 @@ def difference_tables(found: Sequence[Difference]) -> list[Table]:
     return tables
 
 
-def _metrics(runs: Sequence[System]) -> list[Metric]:
+def compared_metrics(runs: Sequence[System]) -> list[Metric]:
+    """Return the metrics that tables show and that can be tested: those with a model from kept values only."""
     kept = {system.name: system.kept for system in runs if system.kept is not None}
     chosen: list[Metric] = []
     asked = on_request(system.replies for system in runs if system.replies is not None)

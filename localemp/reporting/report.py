@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from localemp.reporting.bold import Best, embolden
 from localemp.reporting.case_study import case_study
 from localemp.reporting.charts import Figure, figures
 from localemp.reporting.cost import Effort, effort_of, effort_table
@@ -16,6 +17,7 @@ from localemp.reporting.tables import Note, Table, told_once
 _SECTIONS = {
     "automatic": "Automatic metrics",
     "differences": "Differences and their significance",
+    "emotions": "By emotion",
     "people": "People and judges",
     "correlation": "Correlations",
     "calibration": "How far judges can be trusted",
@@ -33,6 +35,7 @@ class Report:
         results: Tables of differences between runs, and of people, judges and correlations from a study.
         cases: The number of dialogues in the case study; None for all.
         notes: What a reader has to know first: what is missing, and why. On top of the page, below the first table.
+        best: Values that are bold; None for none.
     """
 
     systems: tuple[System, ...]
@@ -40,6 +43,7 @@ class Report:
     results: tuple[Table, ...] = ()
     cases: int | None = None
     notes: tuple[str, ...] = ()
+    best: Best | None = None
 
     @cached_property
     def tables(self) -> tuple[Table, ...]:
@@ -50,7 +54,9 @@ class Report:
     @cached_property
     def _tables(self) -> tuple[Table, ...]:
         runs = [system for system in self.systems if system.replies is not None]
-        tables = [*automatic_tables(self.systems, self.published), *self.results, *self._papers()]
+        automatic = automatic_tables(self.systems, self.published)
+        automatic = automatic if self.best is None else embolden(automatic, self.best)
+        tables = [*automatic, *self.results, *self._papers()]
         tables += [effort_table(runs, self._efforts)] if runs else []
         return tuple(sorted(tables, key=lambda table: list(_SECTIONS).index(table.kind)))
 

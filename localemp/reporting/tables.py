@@ -11,7 +11,9 @@ from typing import Literal
 NOT_AVAILABLE = "n/a"
 NOT_GIVEN = "–"
 
-Kind = Literal["automatic", "differences", "people", "correlation", "calibration", "effort", "made", "bench"]
+Kind = Literal[
+    "automatic", "differences", "emotions", "people", "correlation", "calibration", "effort", "made", "bench"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Cell:
         about: How it was computed, or why it is missing.
         mark: A letter that one of the table's notes explains.
         interval: The confidence interval, unrounded.
+        bold: Whether it stands out as one of the best of its column.
     """
 
     text: str
@@ -31,6 +34,7 @@ class Cell:
     about: str = ""
     mark: str = ""
     interval: tuple[float, float] | None = None
+    bold: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def _markdown(table: Table) -> str:
     for row in table.rows:
         name = f"*{_md(row.name)}* ({_md(row.about)})" if row.published else _md(row.name)
         name += f" ({_md(row.about)})" if row.about and not row.published else ""
-        cells = [_md(cell.text) + (f"<sup>{cell.mark}</sup>" if cell.mark else "") for cell in row.cells]
+        cells = [_md_cell(cell) for cell in row.cells]
         if row.published:
             cells = [f"*{cell}*" if cell else "" for cell in cells]
         lines.append(f"| {' | '.join([name, *cells])} |")
@@ -83,6 +83,11 @@ def _markdown(table: Table) -> str:
         lines += ["", "How the numbers were made:", ""]
         lines += [f"- `{signature.replace('`', chr(39))}`: {_md(names)}" for signature, names in table.made]
     return "\n".join(lines) + "\n"
+
+
+def _md_cell(cell: Cell) -> str:
+    text = f"**{_md(cell.text)}**" if cell.bold else _md(cell.text)
+    return text + (f"<sup>{cell.mark}</sup>" if cell.mark else "")
 
 
 def _md(text: str) -> str:
@@ -121,6 +126,10 @@ def _latex(table: Table, legend: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _tex_cell(cell: Cell) -> str:
+    return rf"\textbf{{{_tex_lines(cell.text)}}}" if cell.bold else _tex_lines(cell.text)
+
+
 def _tex_lines(text: str) -> str:
     """A number above its interval; {} keeps the interval's bracket from being an option of the break."""
     lines = [tex(line) for line in text.split("\n")]
@@ -137,7 +146,7 @@ def _tex_note(text: str) -> str:
 def _tex_row(row: Row) -> str:
     cells = [
         tex(row.name),
-        *(_tex_lines(cell.text) + (f"$^{{{cell.mark}}}$" if cell.mark else "") for cell in row.cells),
+        *(_tex_cell(cell) + (f"$^{{{cell.mark}}}$" if cell.mark else "") for cell in row.cells),
     ]
     if row.published:
         cells = [rf"\textcolor{{gray}}{{{cell}}}" for cell in cells]

@@ -21,7 +21,8 @@ from localemp.utils.truncation import beginning_in_sight, cut_beginning, end_in_
 
 DTYPES = ("auto", "bfloat16", "float32")
 
-# Texts in one forward pass, sorted by length beforehand. A CPU is fastest if a batch fits its cache.
+# Texts in one forward pass, sorted by tokens beforehand: sentence-transformers itself sorts by characters, and computes
+# 8 % more padding. A CPU is fastest if a batch fits its cache.
 _CPU_BATCH, _GPU_BATCH = 8, 128
 
 
@@ -121,10 +122,19 @@ class Encoder:
             return np.zeros((0, self.dim), dtype=np.float32)
         size = _CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH
         seen = [beginning_in_sight(text, self.max_seq_length) for text in texts]
-        with count_seconds("encoder"), self._lock:
-            vectors: NDArray[np.float32] = self._model.encode(
-                seen, batch_size=size, normalize_embeddings=True, show_progress_bar=False
-            )
+        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
+        with count_seconds("encoder"):
+            lengths = self._lengths(seen) if len(texts) > size else [0] * len(texts)
+            order = np.argsort(-np.minimum(lengths, self.max_seq_length), kind="stable")
+            with self._lock:
+                for start in range(0, len(order), size):
+                    rows = order[start : start + size]
+                    vectors[rows] = self._model.encode(
+                        [seen[row] for row in rows],
+                        batch_size=size,
+                        normalize_embeddings=True,
+                        show_progress_bar=False,
+                    )
         return vectors
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:

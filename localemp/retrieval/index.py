@@ -5,8 +5,10 @@ memory.
 """
 
 import hashlib
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Protocol
 
 import numpy as np
@@ -15,13 +17,19 @@ from numpy.typing import NDArray
 from localemp.errors import LocalempError, OptionError
 from localemp.retrieval.stored import CHUNK_ROWS, Chunk, StoredVectors, Vectors
 from localemp.utils.files import is_read_only
-from localemp.utils.formatting import size
+from localemp.utils.formatting import duration, size
+from localemp.utils.interrupts import noting
 from localemp.utils.locks import file_lock
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, silent
 
+_log = logging.getLogger(__name__)
+
 __all__ = ["CHUNK_ROWS", "Index", "TextEncoder", "Vectors"]
 
+# Fewer texts than this are not timed beforehand; of more, so many are, after a first few that warm the encoder up.
+_MANY, _TIMED, _WARM_UP = 1024, 32, 8
+_LONG = 30.0  # seconds that are worth a word
 # Block sizes: a search holds queries x rows scores (16 MB), and re-scores this many candidate pairs at once (13 MB).
 _QUERIES, _ROWS, _PAIRS = 512, 8192, 2048
 
@@ -48,10 +56,11 @@ class Index:
 
     Args:
         vectors: Shape (rows, dim), unit vectors. Of a memory-mapped file, only one block at a time is in memory.
+        folder: Where they are stored; None if they are only in memory.
     """
 
-    def __init__(self, vectors: Vectors) -> None:
-        self.vectors = vectors
+    def __init__(self, vectors: Vectors, folder: Path | None = None) -> None:
+        self.vectors, self.folder = vectors, folder
 
     @classmethod
     def build_or_load(
@@ -65,6 +74,9 @@ class Index:
         former: Sequence[str] = (),
     ) -> "Index":
         """Embed a pool (Eq. 2), or load it from the cache; valid chunks are reused, the rest is computed.
+
+        If many texts are left, it first logs how long they will take. Whatever is embedded is kept: a build that was
+        stopped or killed goes on where it was.
 
         Args:
             texts: The pool; one text for each row.
@@ -92,9 +104,12 @@ class Index:
         stored = StoredVectors(base, key, encoder.dim)
         try:
             stored.place.mkdir(parents=True, exist_ok=True)
-            with file_lock(stored.place / "lock"):
-                stored.complete(content_of, encoder.versions, on_progress)
-                return cls(stored.mapped())
+            with file_lock(stored.place / "lock", f"embeds the same {len(texts):,} texts", on_progress):
+                if missing := stored.missing():
+                    _tell_time(texts, encoder, missing)
+                    with noting(stored.finished):
+                        stored.complete(content_of, encoder.versions, on_progress)
+                return cls(stored.mapped(), stored.place)
         except OSError as error:
             if not is_read_only(error):
                 needed = size(len(texts) * encoder.dim * 4)
@@ -102,7 +117,9 @@ class Index:
                     f"cannot store the index in {stored.place}: {error.strerror or error}",
                     f"it needs {needed}; free some space, or set LOCALEMP_CACHE to a folder on another disk",
                 ) from error
-            return cls(stored.mapped() if not stored.missing() else stored.in_memory(content_of, on_progress, error))
+            if not stored.missing():
+                return cls(stored.mapped(), stored.place)
+            return cls(stored.in_memory(content_of, on_progress, error))
 
     def search(
         self, queries: Vectors, k: int, exclude: Sequence[Collection[int]] | None = None
@@ -210,6 +227,24 @@ def _barred(exclude: Sequence[Collection[int]]) -> NDArray[np.int64]:
     """Return query and row of all excluded pairs, shape (2, pairs)."""
     pairs = [(owner, row) for owner, rows in enumerate(exclude) for row in rows]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+
+
+def _tell_time(texts: Sequence[str], encoder: TextEncoder, missing: Sequence[Chunk]) -> None:
+    """Log how long the missing rows will take, if that is long, from the time that some of them take now."""
+    rows = [row for chunk in missing for row in range(chunk.start, chunk.stop)]
+    if len(rows) < _MANY:
+        return
+    spread = [texts[row] for row in rows[:: len(rows) // _TIMED][:_TIMED]]
+    encoder.encode(spread[:_WARM_UP])
+    began = perf_counter()
+    encoder.encode(spread)
+    per_s = len(spread) / max(perf_counter() - began, 1e-9)
+    if (seconds := len(rows) / per_s) >= _LONG:
+        _log.info(
+            "embedding %s takes about %s on this machine (%.3g texts/s, measured on %d of them); "
+            "it is done once, and goes on where it was if you stop it",
+            f"{len(rows):,} texts", duration(seconds), per_s, len(spread),
+        )  # fmt: skip
 
 
 def _embedded(texts: Sequence[str], encoder: TextEncoder, chunk: Chunk) -> bytes:

@@ -72,6 +72,12 @@ class StoredVectors:
         whole = {chunk.number for chunk, _ in self._whole_ones()}
         return [chunk for chunk in self._chunks() if chunk.number not in whole]
 
+    def finished(self) -> str:
+        """Return how many rows are safely on disk, as text."""
+        return (
+            f"{self.rows - sum(chunk.stop - chunk.start for chunk in self.missing()):,} of {self.rows:,} texts embedded"
+        )
+
     def mapped(self) -> Vectors:
         """Return the vectors of a complete index, memory-mapped."""
         vectors: Vectors = np.load(self._path, mmap_mode="r")

@@ -22,7 +22,7 @@ from localemp.runs import journal
 from localemp.runs.bill import Bill, bill_of
 from localemp.runs.journal import MANIFEST, Journal, read_manifest
 from localemp.runs.order import in_order
-from localemp.strategies.base import Response, Stage
+from localemp.strategies.base import Draft, Response, Stage
 from localemp.utils.config_diff import former_settings, without_former_code
 from localemp.utils.files import is_file, is_folder
 from localemp.utils.plain_errors import in_words
@@ -206,23 +206,31 @@ class Run(Journal):
 
 def response_record(response: Response) -> dict[str, Any]:
     """Return a response as a line of `responses.jsonl`."""
-    dialogue = response.dialogue
-    strategies = {"support_strategies": list(dialogue.support_strategies)} if dialogue.support_strategies else {}
     return {
-        "id": dialogue.id,
+        "id": response.dialogue.id,
         "reply": response.reply,
         "raw": response.raw,
         "finish_reason": response.finish_reason,
+        **draft_record(response),
+        "stages": [stage_record(stage) for stage in response.stages],
+        **({"skipped": list(response.skipped)} if response.skipped else {}),
+    }
+
+
+def draft_record(draft: Draft | Response) -> dict[str, Any]:
+    """Return the part of a line that is known before the first stage: the dialogue, and what was looked up."""
+    dialogue = draft.dialogue
+    strategies = {"support_strategies": list(dialogue.support_strategies)} if dialogue.support_strategies else {}
+    return {
+        "id": dialogue.id,
         "turns": list(dialogue.turns),
         "emotion": dialogue.emotion,
         "situation": dialogue.situation,
         "reference": dialogue.reference,
         **strategies,
-        "stages": [_stage_record(stage) for stage in response.stages],
-        "exemplars": [{"id": shown.dialogue.id, "score": shown.score} for shown in response.exemplars],
-        "inferences": None if response.inferences is None else dict(response.inferences),
-        "inferences_dropped": {name: [asdict(one) for one in each] for name, each in response.dropped.items()},
-        **({"skipped": list(response.skipped)} if response.skipped else {}),
+        "exemplars": [{"id": shown.dialogue.id, "score": shown.score} for shown in draft.exemplars],
+        "inferences": None if draft.inferences is None else dict(draft.inferences),
+        "inferences_dropped": {name: [asdict(one) for one in each] for name, each in draft.dropped.items()},
     }
 
 
@@ -318,7 +326,8 @@ def _digest(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(without_former_code(settings), sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _stage_record(stage: Stage) -> dict[str, Any]:
+def stage_record(stage: Stage) -> dict[str, Any]:
+    """Return a stage as a line of `responses.jsonl` has it."""
     return {
         "name": stage.name,
         "messages": [asdict(message) for message in stage.messages],

@@ -177,7 +177,7 @@ def add_verification(folder: Path, verification: Verification) -> None:
     def error(message: str, hint: str) -> RunError:
         return RunError(f"{folder / VERIFIED}: {message}", hint)
 
-    with write_errors(error, "make the run's folder writable"), folder_lock(folder):
+    with write_errors(error, "make the run's folder writable"), folder_lock(folder, f"writes to {folder}"):
         kept = [*read_verifications(folder), verification]
         written = [redact_settings(each.model_dump(mode="json")) for each in kept]
         write_json(folder / VERIFIED, {"format": 1, "verifications": written})

@@ -10,6 +10,7 @@ from localemp.models.thinking_mode import ThinkingMode
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
 from localemp.prompting.flow import FACTS
+from localemp.sampling import Sampling
 from localemp.serving.errors import RequestError
 from localemp.serving.names import ModelNames
 from localemp.serving.schema import RequestOptions
@@ -46,6 +47,11 @@ class Catalog:
         """The keys that the model's profile and the operator's choices add to every body."""
         kwargs, pipeline = dict(self.thinking.template_options), self._pipeline
         return {**pipeline.profile.request, **pipeline.request, **({"chat_template_kwargs": kwargs} if kwargs else {})}
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampling parameters of the strategies' stages, as far as neither a flow nor a request has others."""
+        return self._pipeline.sampling
 
     @property
     def thinking(self) -> ThinkingMode:

@@ -41,7 +41,7 @@ def offered_strategies(listed: str | None, paths: Sequence[str]) -> tuple[tuple[
         LocalempError: A strategy does not exist, or a file is not a valid flow or has a name that is taken.
     """
     names = [[part.strip() for part in name.split("+")] for name in listed.split(",")] if listed is not None else []
-    texts = _read_flows([*paths, *(part for parts in names for part in parts if is_flow_file(part))])
+    texts = read_flows([*paths, *(part for parts in names for part in parts if is_flow_file(part))])
     register_flows(texts)
     if listed is None:
         return all_strategies(texts), texts
@@ -77,7 +77,7 @@ def _part(name: str, texts: tuple[tuple[str, str], ...]) -> Part:
     return part_of(files[name](), {given: files[form] for given, form in names.items() if form in files})
 
 
-def _read_flows(paths: Iterable[str]) -> dict[str, str]:
+def read_flows(paths: Iterable[str]) -> dict[str, str]:
     """Return the texts of flows and of their forms for given facts, by the files' names without ending.
 
     Raises:

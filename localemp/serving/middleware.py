@@ -113,7 +113,8 @@ class StrategyMiddleware:
         if listed.status != 200:
             response = Response(listed.body, listed.status, media_type="application/json")
         else:
-            listing = with_strategies(listed.body, self._names, self.settings.adapters, self.catalog.about)
+            sampling = self.catalog.sampling.told()
+            listing = with_strategies(listed.body, self._names, self.settings.adapters, self.catalog.about, sampling)
             found = find_model(listing["data"], name) if name else listing
             if found is None:
                 raise model_not_found(name, self._names.nearest(name[:LONGEST_NAME]))
@@ -131,6 +132,8 @@ class StrategyMiddleware:
             raise model_not_found(name)
         try:
             asked = self._names.parse(name) if isinstance(name, str) and path.startswith("/v1/") else None
+            if asked is None and path == CHAT and isinstance(content.get("localemp"), dict):
+                asked = self._names.bare(name)
         except UnknownNameError as error:
             raise RequestError(error.with_hint, "model", "model_not_found", 404) from error
         if asked is None:

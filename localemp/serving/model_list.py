@@ -8,7 +8,11 @@ from localemp.utils.json_reader import JSONError, parse_json
 
 
 def with_strategies(
-    listed: bytes, names: ModelNames, adapters: Mapping[str, str], about: Mapping[str, str]
+    listed: bytes,
+    names: ModelNames,
+    adapters: Mapping[str, str],
+    about: Mapping[str, str],
+    sampling: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the list for clients. It holds every name of ours, whatever the app's own list is like.
 
@@ -17,6 +21,7 @@ def with_strategies(
         names: The names of the model, its adapters and strategies.
         adapters: The SHA-256 of each adapter. Entries with an adapter have the keys `adapter` and `adapter_sha256`.
         about: One line on each strategy, the key `description` of its entries.
+        sampling: The sampling parameters of the strategies, the key `sampling` of the model's and their entries.
     """
     found = _decode(listed)
     data = found.get("data")
@@ -26,6 +31,8 @@ def with_strategies(
     if model is None:
         model = {"id": names.model, "object": "model", "created": 0, "owned_by": "localemp"}
         models = [model, *models]
+    models = [entry | {"sampling": dict(sampling)} if entry is model else entry for entry in models]
+    model = model | {"sampling": dict(sampling)}
     ours = []
     for adapter in ("", *names.adapters):
         name, told = names.of(adapter), {}

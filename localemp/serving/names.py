@@ -62,6 +62,10 @@ class ModelNames:
             raise UnknownNameError("adapter", one_line(adapter), self.adapters)
         return None
 
+    def bare(self, name: object) -> tuple[str, str] | None:
+        """Return adapter and "" of the name of the model without a strategy; None if the name is another one."""
+        return next(((adapter, "") for adapter in ("", *self.adapters) if name == self.of(adapter)), None)
+
     def _strategy(self, name: str) -> str:
         asked = sorted(name.split("+"))
         for strategy in self.strategies:

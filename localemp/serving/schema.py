@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError, create_model
 
-from localemp.dialogue import Dialogue, Role
+from localemp.dialogue import Dialogue, Message, Role
 from localemp.models.thinking_mode import ThinkingMode
 from localemp.prompting.flow import FACTS
 from localemp.protocol.thinking import split_thinking
@@ -30,6 +30,7 @@ class RequestOptions(BaseModel):
         variant: The variant of the prompts.
         emotion, situation: Known ones, which two-stage then does not infer, and flows can show.
         trace: Whether the response holds a trace of what happened inside.
+        sampling: Whether the bare model is asked with the sampling parameters of the strategies.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -38,6 +39,7 @@ class RequestOptions(BaseModel):
     emotion: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     situation: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
     trace: bool = False
+    sampling: bool = False
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -68,7 +70,7 @@ class ChatRequest:
 
     Attributes:
         adapter: The name of the model's adapter; empty for none.
-        strategy: The strategy's parts, in canonical order.
+        strategy: The strategy's parts, in canonical order; empty for the bare model.
         dialogue: The messages of user and assistant.
         instruction: The system messages.
         options: The key `localemp`.
@@ -85,6 +87,13 @@ class ChatRequest:
     rest: Mapping[str, Any]
     stream: bool
     usage: bool
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages for the bare model, which sees them as they are."""
+        system = [Message("system", self.instruction)] if self.instruction else []
+        roles: tuple[Role, Role] = ("user", "assistant")
+        return [*system, *(Message(roles[at % 2], text) for at, text in enumerate(self.dialogue.turns))]
 
 
 # Each needs messages that a strategy writes itself, or a response that is not a listener's reply.
@@ -137,14 +146,15 @@ def read_request(
 
     Args:
         content: The decoded body.
-        strategy: The canonical name of the strategy, which is offered.
+        strategy: The canonical name of the strategy, which is offered; empty for the bare model, if the request has
+            the key `localemp`.
         adapter: The adapter in the model's name; empty for none.
         thinking: How the model thinks, which the operator decides; a client may say the same.
 
     Raises:
         RequestError: The request is invalid; the message says which key and why.
     """
-    names = tuple(strategy.split("+"))
+    names = tuple(strategy.split("+")) if strategy else ()
     content = _without_thinking(content, thinking or ThinkingMode())
     for key in _NOT_WITH_STRATEGIES:
         if content.get(key) not in (None, False, "none", [], {}):
@@ -156,6 +166,11 @@ def read_request(
     if content.get("add_generation_prompt") is False:
         raise RequestError("a strategy always generates a reply", "add_generation_prompt", "unsupported_parameter")
     options = _options(content.get("localemp"))
+    if other := sorted(options.model_fields_set - {"sampling"}) if not names else []:
+        raise RequestError(f"'{other[0]}' is for a strategy, not for the bare model", f"localemp.{other[0]}")
+    if names and "sampling" in options.model_fields_set:
+        message = "'sampling' is for the bare model; a strategy has these sampling parameters anyway"
+        raise RequestError(message, "localemp.sampling")
     for option in part_options():
         parts = parts_with(option)
         if option.name in options.of_parts and not set(parts) & set(names):

@@ -78,6 +78,9 @@ class Stage:
     sampling: Mapping[str, Any] = field(default_factory=dict)
 
 
+OnStage = Callable[[Stage], object]
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """The reply to one dialogue, and every stage behind it.
@@ -193,6 +196,7 @@ class Exchange:
         trims: Whether a truncated reply is cut at its last whole sentence.
         stages: The stages so far.
         skipped: The names of those that do not run.
+        on_stage: Called with each stage, in order.
     """
 
     draft: Draft
@@ -203,6 +207,14 @@ class Exchange:
     trims: bool = False
     stages: list[Stage] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    on_stage: OnStage | None = None
+
+    def add(self, stages: Sequence[Stage]) -> None:
+        """Add stages to those that were run."""
+        self.stages += stages
+        if self.on_stage is not None:
+            for stage in stages:
+                self.on_stage(stage)
 
     async def ask(self, name: str, *additions: str, turns: Sequence[tuple[str, str]] = ()) -> str:
         """Call the engine once, as one more stage, and return its answer.
@@ -220,7 +232,7 @@ class Exchange:
         told = tuple(said for answer, next_turn in turns for said in ((cue, answer), ("", next_turn)))
         asked = Asked("\n\n".join(additions), told, cue if additions and not turns else None)
         (stage,) = await self.call(name, asked)
-        self.stages.append(stage)
+        self.add([stage])
         return stage.completion.require_text()
 
     async def call(

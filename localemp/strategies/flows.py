@@ -146,7 +146,7 @@ class StagedFlow(Flow):
         for stage in self.file.stages:
             calls = await self._run_stage(stage, state) if found is None else found[stage.name]
             if calls:
-                exchange.stages += calls
+                exchange.add(calls)
             else:
                 exchange.skipped.append(stage.name)
 

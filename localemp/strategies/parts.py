@@ -16,6 +16,7 @@ from localemp.models.profiles import Kind, load_profile
 from localemp.models.weights import Weights, resolve
 from localemp.prompting.template import Template
 from localemp.strategies.base import Enricher, Flow
+from localemp.utils.extras import require
 from localemp.utils.option import Option, Shared
 from localemp.utils.plugins import as_entry
 from localemp.utils.progress import OnProgress, silent
@@ -71,6 +72,7 @@ class PartContext:
         Raises:
             LocalempError: The encoder does not exist or cannot be loaded.
         """
+        require("models", f"the encoder {name}", "sentence_transformers", "torch", "transformers")
         from localemp.retrieval.encoder import Encoder
 
         found = self.weights(name, "encoder")

@@ -246,8 +246,12 @@ def _newest_turns(turns: Sequence[str], text: str, encoder: DialogueEncoder) -> 
     return text[encoder.newest(text, starts) :]
 
 
-def _make(context: PartContext) -> Similar:
-    """Build the enricher; embeds the pool if it is not cached."""
+def build_similar(context: PartContext) -> Similar:
+    """Build the enricher; embeds the pool if it is not cached.
+
+    Raises:
+        LocalempError: The pool or the encoder cannot be read, or the index cannot be written.
+    """
     _check_shots(context)
     asked = [context.option(option) for option in (POOL, ENCODER, ENCODER_DTYPE)]
     made = context.shared(
@@ -301,6 +305,6 @@ SIMILAR = Part(
     place="exemplars",
     about="exemplars of similar meaning (section 3.3.1)",
     options=(SHOTS, POOL, ENCODER, ENCODER_DTYPE),
-    make=_make,
+    make=build_similar,
     fetch=_fetch,
 )

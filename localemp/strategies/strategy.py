@@ -14,7 +14,7 @@ from localemp.engines.base import PLANNED, Engine
 from localemp.errors import DryRunError, LocalempError, OptionError
 from localemp.prompting.render import Prompts
 from localemp.sampling import Sampling
-from localemp.strategies.base import CountTokens, Draft, Enricher, Exchange, Flow, Response, kept_thinking
+from localemp.strategies.base import CountTokens, Draft, Enricher, Exchange, Flow, OnStage, Response, kept_thinking
 from localemp.strategies.cleaning import clean_reply
 from localemp.strategies.flows import zero_shot
 from localemp.utils.plugins import described
@@ -102,13 +102,20 @@ class Strategy:
         for enricher in self.enrichers:
             enricher.count_anew()
 
-    async def respond(self, dialogue: Dialogue | Draft, engine: Engine, last: Engine | None = None) -> Response:
+    async def respond(
+        self,
+        dialogue: Dialogue | Draft,
+        engine: Engine,
+        last: Engine | None = None,
+        on_stage: OnStage | None = None,
+    ) -> Response:
         """Answer one dialogue.
 
         Args:
             dialogue: The dialogue, or its draft.
             engine: The engine.
             last: The engine of the last stage, if it is another one.
+            on_stage: Called with each stage when it has run.
 
         Raises:
             EngineError: A request failed.
@@ -117,7 +124,9 @@ class Strategy:
             OptionError: The flow made no call.
         """
         draft = dialogue if isinstance(dialogue, Draft) else await self.draft(dialogue)
-        exchange = Exchange(draft, engine, last or engine, self.prompts, self.sampling, self.trim_to_sentence)
+        exchange = Exchange(
+            draft, engine, last or engine, self.prompts, self.sampling, self.trim_to_sentence, on_stage=on_stage
+        )
         try:
             await self.flow.run(exchange)
         except LocalempError:

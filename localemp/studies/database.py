@@ -27,7 +27,7 @@ def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
         RunError: A newer localemp made the file.
         sqlite3.Error, OSError: It cannot be used.
     """
-    with folder_lock(path.parent):  # two that make the file at once would not wait for each other
+    with folder_lock(path.parent, f"opens {path}"):  # two that make the file at once would not wait for each other
         path.touch(mode=0o600)  # SQLite gives its other files the same mode
         # Each thread uses its own; only `close` closes those of others.
         connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)

@@ -29,6 +29,14 @@ def known(number: float | None, decimals: int = 0) -> str:
     return "unknown" if number is None else f"{number:.{decimals}f}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time in words: "40 s", "3 min", "2 h 10 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def dollars(amount: float) -> str:
     """Return US dollars as text: with four decimals, less than a cent with six."""
     return f"{amount:.6f}" if 0 < amount < 0.01 else f"{amount:.4f}"

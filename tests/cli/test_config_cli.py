@@ -143,3 +143,10 @@ def test_a_plan_counts_and_not_the_config_file(localemp: Localemp, file: Path) -
     localemp("config", "set", "max-tokens", "20")
     assert str(file) in shown_help(localemp, "generate")
     assert str(file) not in shown_help(localemp, "experiment")
+
+
+def test_a_default_server_yields_to_what_is_typed(localemp: Localemp, file: Path, script: str) -> None:
+    localemp("config", "set", "server", "http://127.0.0.1:9")
+    assert localemp("respond", "Hi.", "--script", script).stdout == "Oh.\n"
+    assert "it cannot be reached" in localemp("respond", "Hi.").stderr
+    assert "is not auto, none or an address" in localemp("config", "set", "server", "gpu1").stderr

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from localemp.cli.messages import unexpected
+from localemp.utils.extras import install_command
 
 
 def test_help_lists_every_command_and_unknown_ones_are_an_error(localemp):
@@ -147,4 +148,4 @@ def test_runs_of_an_empty_folder(localemp):
 
 def test_what_a_bare_installation_lacks_is_no_bug():
     message, hint = unexpected(ModuleNotFoundError("No module named 'torch'", name="torch"))
-    assert message.startswith("torch is not installed") and hint == "pip install 'localemp[models]'"
+    assert message.startswith("torch is not installed") and hint == install_command("models")

@@ -111,7 +111,7 @@ def test_files_made_elsewhere(localemp, tmp_path):
         (("none",), "is not a run"),
         (("--import", "nonsense", "x"), "unknown format"),
         (("--import", "jsonl", "no.jsonl"), "no.jsonl"),
-        (("a", "--data", "samples"), "--data and --hypothesis are for files"),
+        (("a", "--data", "samples"), "--data does nothing without --import"),
         (("a", "b", "--out", "x.json"), "--out is for the scores of one system"),
         (("a", "--out", "no/x.json"), "cannot be written"),
     ],

@@ -12,6 +12,7 @@ from localemp.data.empathetic_dialogues import read_conversations
 from localemp.data.sources import find_source, load_dialogues, pool_source
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError
+from localemp.utils.extras import install_command
 
 pyarrow = pytest.importorskip("pyarrow", reason="tables need pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -233,5 +234,5 @@ def test_without_pyarrow(tmp_path):
     done = subprocess.run([sys.executable, "-c", blocked, path], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Parquet files need pyarrow" in done.stderr
-    assert "pip install 'localemp[parquet]'" in done.stderr
+    assert install_command("parquet") in done.stderr
     assert "Traceback" not in done.stderr

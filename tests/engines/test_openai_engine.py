@@ -15,6 +15,7 @@ from patience import patience
 from localemp.dialogue import Message
 from localemp.engines.base import Completion
 from localemp.engines.openai.engine import INITIAL_BACKOFF, MAX_BACKOFF, OpenAIEngine
+from localemp.engines.openai.target import Target
 from localemp.errors import (
     EngineError,
     FatalEngineError,
@@ -724,6 +725,22 @@ async def test_the_environments_url_is_used_where_none_is_given(monkeypatch: pyt
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         await start(None)
     assert len(server.listings) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "environment", "told"),
+    [
+        ("http://a/v1", True, "", "check --base-url: it usually ends in /v1"),
+        ("http://a/v1", False, "", "check base_url in the model's profile: it usually ends in /v1"),
+        (None, True, "http://b/v1", "check OPENAI_BASE_URL: it usually ends in /v1"),
+        (None, True, "", "check the network, or give a server of your own with --base-url"),
+    ],
+)
+def test_a_hint_names_what_gave_the_url(
+    url: str | None, named: bool, environment: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", environment)
+    assert Target.resolve("tiny", url, "sk-1", named=named).url_hint == told
 
 
 async def test_the_key_is_never_shown() -> None:

@@ -10,7 +10,7 @@ from whole_flow import FLOW, write_flow
 import localemp
 from localemp.data.subset import Subset
 from localemp.errors import LocalempError, OptionError, RunError
-from localemp.estimates.estimate import Dollars, Estimate, RowEstimate, duration
+from localemp.estimates.estimate import Dollars, Estimate, RowEstimate
 from localemp.estimates.hosted_tokens import HostedTokenizer
 from localemp.estimates.reply_lengths import LengthSources, ReplyLengths
 from localemp.estimates.truth import Compared, Truth, compare
@@ -22,6 +22,7 @@ from localemp.pipeline.generate import Tally
 from localemp.pipeline.pipeline import Pipeline
 from localemp.protocol.completions import Usage
 from localemp.runs.run import read_manifest
+from localemp.utils.formatting import duration
 
 
 @pytest.fixture
@@ -189,7 +190,10 @@ def test_the_command(localemp, tmp_path):
     shown = localemp("generate", "--model", "gpt-4o-mini", "--limit", 3, "--estimate")
     assert "in the batch tier" in shown.stdout
     assert not (tmp_path / "runs").exists()
-    for words, said in ((["--json"], "--json is for --estimate"), (["--estimate", "--ray", "local"], "leave one out")):
+    for words, said in (
+        (["--json"], "--json does nothing without --estimate"),
+        (["--estimate", "--ray", "local"], "leave one of them out"),
+    ):
         wrong = localemp("generate", *words)
         assert (wrong.returncode, said in wrong.stderr) == (2, True)
 

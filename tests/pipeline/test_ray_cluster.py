@@ -26,6 +26,7 @@ from localemp.pipeline.ray_actor import ActorRow, EngineActor, Share
 from localemp.pipeline.ray_driver import answer_batches_on_cluster
 from localemp.pipeline.schedule import answer_batches
 from localemp.runs.run import read_manifest, read_records
+from localemp.utils.extras import install_command
 
 pytestmark = pytest.mark.cluster
 
@@ -311,5 +312,5 @@ def test_without_ray_it_says_what_to_install(words, tmp_path):
     command = [sys.executable, "-c", program, *map(str, words()), "--out", "run", "--ray", "auto"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "pip install 'localemp[ray]'" in done.stderr
+    assert install_command("ray") in done.stderr
     assert "Traceback" not in done.stderr

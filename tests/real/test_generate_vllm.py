@@ -23,16 +23,6 @@ def test_too_little_memory_for_the_kv_cache_says_three_numbers(localemp):
     assert "--engine-arg max_model_len" in done.stderr
 
 
-def test_respond_answers_once_from_the_command_line(localemp):
-    words = ("--max-tokens", 12, "--stages", "--strategy", "two-stage", "--engine-arg", "max_model_len=1024")
-    code, out, shown = localemp.on_terminal("respond", "I lost my job today.", *words)
-    assert code == 0, shown
-    assert "Stage 1: feeling" in out
-    assert "Starting smollm2" in shown
-    noise = [word for word in ("INFO", "WARNING", "Triton", "Traceback") if word in out + shown]
-    assert not noise, "vLLM's own messages belong into its log"
-
-
 def test_kill_loses_no_reply_and_leaves_no_process(localemp, tmp_path):
     words = ("generate", "--out", "run", "--strategy", "two-stage", "--concurrency", 2, "--show", 0)
     process = localemp.start(*words)

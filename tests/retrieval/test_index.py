@@ -234,6 +234,21 @@ def test_a_stopped_build_goes_on_where_it_was(tmp_path: Path, finished: int):
     assert index.vectors.tolist() == LetterEncoder().encode(TEXTS).tolist()
 
 
+def test_a_long_build_tells_its_time_first_and_a_stopped_one_what_is_kept(tmp_path: Path, monkeypatch, caplog):
+    caplog.set_level("INFO", "localemp")
+    clock = iter((0.0, 4.0))
+    monkeypatch.setattr(module, "perf_counter", lambda: next(clock))
+    texts = [f"text number {number}" for number in range(2000)]
+    encoder = LetterEncoder(stop_after=3)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        Index.build_or_load(texts, encoder, KEY, tmp_path)
+    assert encoder.calls == [module._WARM_UP, module._TIMED, CHUNK_ROWS]
+    assert caplog.messages[0].startswith(
+        "embedding 2,000 texts takes about 4 min on this machine (8 texts/s, measured on 32"
+    )
+    assert stop.value.__notes__ == ["256 of 2,000 texts embedded"]
+
+
 SLOW_BUILD = """
 import sys, time
 from pathlib import Path

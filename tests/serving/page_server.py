@@ -154,6 +154,7 @@ def _event(**content: Any) -> str:
 
 def _listing(model: str, adapters: tuple[str, ...]) -> list[dict[str, Any]]:
     bare: list[dict[str, Any]] = [{"id": model, "owned_by": "vllm", "root": f"/models/{model}", "parent": None}]
+    bare[0]["sampling"] = {"temperature": 0.0, "max_tokens": 64, "top_k": 40}
     bare += [{**bare[0], "id": f"{model}@{name}", "parent": model, "adapter": name} for name in adapters]
     ours = [
         {**each, "id": f"{each['id']}:{strategy}", "owned_by": "localemp", "root": each["id"], "parent": each["id"]}

@@ -40,6 +40,44 @@ def test_the_bare_model_is_untouched(client: openai.OpenAI, model: ModelApp):
     assert model.asked == [{"messages": TALK, "model": "tiny", "temperature": 1.5}]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_bare_model_can_be_asked_with_the_sampling_of_the_strategies(model: ModelApp, stream: bool):
+    config = RunConfig(
+        model="tiny", base_url="http://127.0.0.1:1/v1", temperature=0.7, sampling={"frequency_penalty": 0.5}
+    )
+    app = StrategyMiddleware(model.app, ServeSettings.of("tiny", config, strategies=("zero-shot",)))
+    talk = [{"role": "system", "content": "Be kind."}, *TALK]
+    with served(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        same = {"extra_body": {"localemp": {"sampling": True}}, "stream": stream}
+        answer = client.chat.completions.create(model="tiny", messages=talk, **same)
+        texts = [piece.choices[0].delta.content or "" for piece in answer if piece.choices] if stream else []
+        text = "".join(texts) if stream else answer.choices[0].message.content
+        client.chat.completions.create(model="tiny:zero-shot", messages=talk)
+        listed = {each.id: each.sampling for each in client.models.list()}
+    assert text == "I hear you: My dog died"
+    bare, strategy = (
+        {key: value for key, value in body.items() if not key.startswith("stream")} for body in model.asked
+    )
+    assert bare == strategy | {"messages": talk}
+    assert (bare["temperature"], bare["frequency_penalty"], bare["max_tokens"]) == (0.7, 0.5, 128)
+    told = {"temperature": 0.7, "max_tokens": 128, "seed": 0, "frequency_penalty": 0.5}
+    assert listed == {"tiny": told, "tiny:zero-shot": told}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "why"),
+    [
+        ("tiny", {"trace": True}, "'trace' is for a strategy, not for the bare model"),
+        ("tiny", {"sampling": "yes"}, "localemp.sampling: Input should be a valid boolean"),
+        ("tiny:zero-shot", {"sampling": True}, "'sampling' is for the bare model"),
+    ],
+)
+def test_a_key_of_ours_that_would_have_no_effect_is_refused(client: openai.OpenAI, model: ModelApp, name, options, why):
+    with pytest.raises(openai.BadRequestError, match=why):
+        client.chat.completions.create(model=name, messages=TALK, extra_body={"localemp": options})
+    assert model.asked == []
+
+
 def test_every_strategy_is_a_model_in_the_servers_own_form(client: openai.OpenAI):
     bare, *strategies = client.models.list().data
     assert (bare.id, bare.owned_by) == ("tiny", "vllm")

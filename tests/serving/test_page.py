@@ -45,8 +45,10 @@ def say(page: Page, text: str = SAID) -> None:
     page.get_by_role("button", name="Send").click()
 
 
-def compare(page: Page) -> None:
+def compare(page: Page, second: str | None = None) -> None:
     page.get_by_role("button", name="Compare").click()
+    if second is not None:
+        page.get_by_role("combobox", name="Compared with").select_option(second)
 
 
 def test_a_reply_appears_piece_by_piece_and_the_next_message_carries_the_talk(visit: Visit) -> None:
@@ -121,7 +123,8 @@ def test_the_strategy_can_be_switched_in_the_middle_of_a_talk(visit: Visit) -> N
 def test_two_replies_are_compared_and_the_talk_goes_on_with_the_chosen_one(visit: Visit) -> None:
     with PageServer(by_model={"smollm2": Answer(("Update", " your resume.")), DEEP: Answer()}) as server:
         page = visit(server.url)
-        compare(page)
+        expect(answered_by(page)).to_be_enabled()
+        compare(page, "smollm2")
         answered_by(page).select_option(DEEP)
         say(page)
         expect(page.get_by_role("article", name=f"Reply by {DEEP}")).to_contain_text("".join(REPLY))
@@ -135,6 +138,22 @@ def test_two_replies_are_compared_and_the_talk_goes_on_with_the_chosen_one(visit
     assert {chat["model"] for chat in server.chats[2:]} == {DEEP, "smollm2"}
     for chat in server.chats[2:]:
         assert [turn["content"] for turn in chat["messages"]] == [SAID, "Update your resume.", "I have none."]
+
+
+def test_a_comparison_starts_with_two_strategies_and_has_one_sampling_which_it_says(visit: Visit) -> None:
+    with PageServer() as server:
+        page = visit(server.url)
+        expect(answered_by(page)).to_have_value("smollm2:zero-shot")
+        told = page.locator("#sampling")
+        expect(told).to_be_hidden()
+        compare(page)
+        expect(page.get_by_role("combobox", name="Compared with")).to_have_value("smollm2:two-stage")
+        expect(told).to_have_text("Same sampling on both sides: temperature 0, top k 40, at most 64 tokens.")
+        page.get_by_role("combobox", name="Compared with").select_option("smollm2")
+        say(page)
+        expect(page.get_by_role("button", name="Continue with this reply")).to_have_count(2)
+    asked = {chat["model"]: chat["localemp"] for chat in server.chats}
+    assert asked == {"smollm2:zero-shot": {"trace": True}, "smollm2": {"sampling": True}}
 
 
 def test_a_comparison_must_be_decided_before_the_talk_goes_on(visit: Visit) -> None:
@@ -153,7 +172,8 @@ def test_a_comparison_must_be_decided_before_the_talk_goes_on(visit: Visit) -> N
 def test_one_side_of_a_comparison_may_fail(visit: Visit) -> None:
     with PageServer(by_model={"smollm2": refusal(500, "the engine is gone")}) as server:
         page = visit(server.url)
-        compare(page)
+        expect(answered_by(page)).to_be_enabled()
+        compare(page, "smollm2")
         say(page)
         expect(page.get_by_role("article", name="Reply by smollm2", exact=True)).to_contain_text("the engine is gone")
         expect(page.get_by_role("button", name="Continue with this reply")).to_have_count(0)
@@ -196,7 +216,7 @@ def test_the_bare_model_is_asked_for_no_trace_and_shows_none(visit: Visit) -> No
         say(page)
         expect(page.locator(".text")).to_have_text("".join(REPLY))
         expect(page.get_by_text("How this reply was made")).to_have_count(0)
-    assert "localemp" not in server.chats[0]
+    assert server.chats[0]["localemp"] == {"sampling": True}
 
 
 def test_what_a_model_writes_is_text_and_never_markup(visit: Visit) -> None:

@@ -20,6 +20,7 @@ from localemp.studies.stats.matrix import RatingMatrix
 from localemp.studies.stats.pilot import pilot_figures
 from localemp.studies.stats.power import Design, dialogues_needed, smallest_effect, t_test_power
 from localemp.studies.votes import Vote
+from localemp.utils.extras import install_command
 
 
 @pytest.fixture(scope="module")
@@ -231,4 +232,7 @@ def test_without_scipy_studies_are_made_and_power_says_what_to_install(tmp_path)
     done = run("create", "one", "two", "--out", "mine")
     assert (done.returncode, "is found with a power" in done.stdout) == (0, False), done.stderr
     done = run("power", "--effect", 0.1)
-    assert (done.returncode, done.stderr) == (1, "error: power needs scipy\nhint: pip install 'localemp[study]'\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: power needs scipy, not installed here\nhint: {install_command('study')}\n",
+    )

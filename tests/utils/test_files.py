@@ -74,10 +74,10 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
 
     def other() -> None:
         began.set()
-        with file_lock(path):
+        with file_lock(path, "writes"):
             order.append("other")
 
-    with file_lock(path):
+    with file_lock(path, "writes"):
         thread = threading.Thread(target=other)
         thread.start()
         began.wait()
@@ -90,7 +90,7 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(tmp_path):
     theirs = tmp_path / "theirs"
     theirs.write_text("precious")
     (tmp_path / ".lock").symlink_to(theirs)
-    with pytest.raises(OSError), file_lock(tmp_path / ".lock"):
+    with pytest.raises(OSError), file_lock(tmp_path / ".lock", "writes"):
         pass
     assert theirs.read_text() == "precious"
 

@@ -150,7 +150,7 @@ def comet(
                     recording.add(measure_comet(source, events, repeats))
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, excludes=dict.fromkeys(("data", "columns", "split", "instances"), ("run",)))
 @data_options
 @_dialogues(1000)
 @click.option("--run", type=PATH, help="Score this run's replies; by default people's replies in the data.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _FILE = PATH
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, needs={"title": ("html",)})
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=_FILE)
 @click.option("--html", type=_FILE, help="Write one self-contained page with plots and tables.")
 @click.option("--markdown", type=_FILE, help="Write the tables as Markdown.")

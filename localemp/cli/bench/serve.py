@@ -12,8 +12,8 @@ import click
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.command import Command
 from localemp.cli.options import adapter_option, data_options, dialogues_of
-from localemp.cli.serve import KEY_VARIABLE
 from localemp.cli.types import NAME
+from localemp.serving.api_key import KEY_VARIABLE
 from localemp.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -285,9 +285,6 @@ def _tokenizer_for_check(display: "Display") -> Path:
 
 
 def _require_aiohttp() -> None:
-    from importlib.util import find_spec
+    from localemp.utils.extras import require
 
-    from localemp.errors import OptionError
-
-    if find_spec("aiohttp") is None:
-        raise OptionError("`localemp bench serve` needs aiohttp", "pip install 'localemp[serve]'")
+    require("serve", "`localemp bench serve`", "aiohttp")

@@ -1,7 +1,7 @@
 """What an experiment shows while it runs: a line a row, the whole, and what the engine does.
 
 On a terminal this is one live table, never higher than the window. In a file it is a plain line when a row ends or the
-engine begins something, and else one at most every half minute.
+engine begins something, and else one every half minute.
 """
 
 import time
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import groupby
+from threading import Event
+from typing import Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -19,12 +21,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from localemp.cli.display import Display
+from localemp.cli.log_lines import EVERY, twice_a_second
 from localemp.cli.replies import plain
 from localemp.utils.formatting import count, share, size
 from localemp.utils.progress import Progress
 from localemp.utils.text import one_line
 
-_EVERY = 30.0
 _FRAMES_PER_S = 4
 _NO_ROWS = 3  # lines of the display beside rows and the whole: the engine's, what is left out, the cursor's
 _FEWEST = 3
@@ -138,8 +140,19 @@ class ExperimentDisplay(Display):
         self._table: Live | None = None
         self._spinner = Spinner("dots")
         self._said_at = now()
+        self._stop = Event()
         self._said_failures: set[str] = set()
         self._said_steps: set[str] = set()  # scoring does its steps again and again, run by run
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        if not self.console.is_terminal:
+            self._stop = twice_a_second(self._say_if_due)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        super().__exit__()
 
     def on_progress(self, progress: Progress) -> None:
         """Show how far a row or the engine has come."""
@@ -147,7 +160,7 @@ class ExperimentDisplay(Display):
             super().on_progress(progress)  # before the rows are known: one bar, as of every command
             return
         if self._table is None:
-            self._end(interrupted=True)
+            self._end()
         row = self._rows.get(progress.row)
         afterwards = row is not None and row.ended and progress.task not in _WHOLE  # its replies are scored, say
         if progress.row and not afterwards:
@@ -156,9 +169,13 @@ class ExperimentDisplay(Display):
             self._note_step(progress)
         if self.console.is_terminal:
             self._show_table()
-        elif self._now() - self._said_at >= _EVERY:
-            self.say(self._in_words())
+        else:
+            self._say_if_due()
+
+    def _say_if_due(self) -> None:
+        if self._rows and self._now() - self._said_at >= EVERY:
             self._said_at = self._now()
+            self.say(self._in_words())
 
     def _note_row(self, progress: Progress) -> None:
         row = self._rows.setdefault(progress.row, _Row(Progress("Waiting", row=progress.row)))
@@ -208,8 +225,8 @@ class ExperimentDisplay(Display):
             )
             self._table.start()
 
-    def _end(self, *, interrupted: bool = False) -> None:
-        super()._end(interrupted=interrupted)
+    def _end(self) -> None:
+        super()._end()
         if self._table is not None:
             self._table.stop()
             self._table = None
@@ -284,7 +301,7 @@ class ExperimentDisplay(Display):
         running = [row for row in list(self._rows.values()) if row.state == "running"]
         named = [f"{row.name} {_cells(row, self._now())[0].plain}".strip() for row in running[:_NAMED]]
         more = [f"{len(running) - _NAMED} more"] if len(running) > _NAMED else []
-        step = [f"{self._step.task} {_how_far(self._step)}".strip()] if self._step else []
+        step = [f"{each.task} {_how_far(each)}".strip() for each in [self._step] if each]
         now = "; ".join(filter(None, (*step, ", ".join([*named, *more]))))
         return f"{self._whole()}; now: {now}" if now else self._whole()
 

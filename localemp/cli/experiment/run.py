@@ -11,6 +11,8 @@ from click.core import ParameterSource
 from localemp.cli.defaults import DefaultableOption
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import (
+    EXCLUDES,
+    NEEDS,
     budget_option,
     cluster_options,
     parse_engine_args,
@@ -50,7 +52,7 @@ class RunCommand(StrategyCommand):
             formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
 
 
-@click.command(cls=RunCommand)
+@click.command(cls=RunCommand, needs=NEEDS, excludes=EXCLUDES)
 @click.argument("plan", type=NAME)
 @click.option("--model", "-m", "models", type=NAME, multiple=True,
               help="A model for all rows, instead of the plan's; may be repeated.")  # fmt: skip
@@ -90,14 +92,12 @@ def run(
     PLAN is a bundled plan (`localemp experiment list`) or a TOML file (docs/experiments.md). Options apply to all rows
     that do not set them themselves. Replies are saved as they finish. Ctrl-C stops; rerun the same command to resume.
     """
-    from localemp.cli.estimates import check_estimate_options
     from localemp.cli.experiment.live import ExperimentDisplay
     from localemp.cli.experiment.summary import print_summary
     from localemp.commands.experiment import experiment
 
     chosen = typed(ctx, options)
     after = _steps(chosen)
-    check_estimate_options(estimate, as_json, address)
     split = chosen.pop("split", None)
     arguments: dict[str, Any] = {"models": models, "split": split, "limit": limit, "sample": sample, "out": out}
     arguments |= {"retry_errors": retry_errors, "budget": budget, "after": after, **chosen}

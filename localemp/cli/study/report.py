@@ -9,7 +9,7 @@ from localemp.cli.tables import echo_written, print_tables, published_option, ta
 from localemp.cli.types import PATH
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, excludes=dict.fromkeys(("markdown", "latex", "csv"), ("as_json",)))
 @click.argument("study", type=PATH)
 @table_options
 @click.option("--json", "as_json", is_flag=True, help="Print all results as JSON, unrounded.")
@@ -46,9 +46,9 @@ def report(
 
     result = report_study(
         study,
-        markdown=None if as_json else markdown,
-        latex=None if as_json else latex,
-        csv=None if as_json else csv,
+        markdown=markdown,
+        latex=latex,
+        csv=csv,
         judge=judges,
         resamples=resamples,
         seed=seed,

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from localemp.errors import LocalempError, OptionError, RunError, UnknownNameError
+from localemp.errors import OptionError, RunError, UnknownNameError
 from localemp.studies.attention_checks import check_results
 from localemp.studies.collected_votes import read_votes
 from localemp.studies.privacy import open_study
@@ -14,6 +14,7 @@ from localemp.studies.schema import Kind
 from localemp.studies.stats import power as planned
 from localemp.studies.stats.matrix import RatingMatrix
 from localemp.studies.stats.pilot import Pilot, pilot_figures
+from localemp.utils.extras import require
 from localemp.utils.option import check_at_least
 from localemp.utils.paths import StrPath
 
@@ -126,8 +127,7 @@ def power(
         RunError: `like` holds no study, or no answers of people.
         LocalempError: scipy is not installed.
     """
-    if find_spec("scipy") is None:
-        raise LocalempError("power needs scipy", "pip install 'localemp[study]'")
+    require("study", "power", "scipy")
     if effect is None and dialogues is None:
         raise OptionError("neither --effect nor --dialogues is given", "localemp study power --effect 0.1 --raters 3")
     if drop_failed and like is None:

@@ -4,13 +4,13 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localemp.errors import OptionError
 from localemp.studies.privacy import open_study
 from localemp.studies.study import ANSWERS, Study
+from localemp.utils.extras import require
 from localemp.utils.paths import StrPath
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def serve(
         RunError: The folder holds no study.
         LocalempError: The port cannot be had.
     """
-    if not (find_spec("starlette") and find_spec("uvicorn")):
-        raise OptionError("`localemp study serve` needs starlette and uvicorn", "pip install 'localemp[serve]'")
+    require("serve", "`localemp study serve`", "starlette", "uvicorn")
     from localemp.studies.answers import AnswerStore
     from localemp.studies.raters import OWNER
     from localemp.studies.web.app import StudyApp

@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from localemp.engines.openai.servers import Server
-from localemp.engines.openai.target import URL_HINT, Target
+from localemp.engines.openai.target import Target
 from localemp.errors import EngineError, FatalEngineError, PromptTooLongError, RefusalError
 from localemp.protocol.errors import UNKNOWN_STATUS, MalformedResponseError, ResponseError, ServerError
 
@@ -192,11 +192,13 @@ def explain(
             return EngineError(f"{target.url} did not answer in time", "lower --concurrency")
         if error.why == "broken" and answered:
             return EngineError(f"{target.url} closed the connection before the answer was complete ({error.message})")
-        start = target.server.start
-        hint = f"start {target.server.name}: `{start}`" if start else "start your own server first: `vllm serve MODEL`"
-        return FatalEngineError(f"no server answers at {target.url} ({error.message})", f"{URL_HINT}; {hint}")
+        hint = target.url_hint
+        if target.given_by:
+            start = target.server.start
+            hint += f"; start {target.server.name}: `{start}`" if start else "; is it started? `vllm serve MODEL`"
+        return FatalEngineError(f"no server answers at {target.url} ({error.message})", hint)
     kind = EngineError if known else FatalEngineError
-    return kind(f"{target.url} returned an unusable answer: {error.message}", "" if known else URL_HINT)
+    return kind(f"{target.url} returned an unusable answer: {error.message}", "" if known else target.url_hint)
 
 
 def _explain_served(
@@ -233,7 +235,7 @@ def _explain_served(
     if status == 404 and (target.notice or not answered):
         return FatalEngineError(
             f"{target.url} has no model {target.model!r}: {message}",
-            target.notice or f"check the name of the model, and {URL_HINT}",
+            target.notice or f"check the name of the model; {target.url_hint}",
         )
     if _is_above_limit(error):
         return EngineError(f"{target.url} takes no request of this size (429): {message}", "lower --max-tokens")

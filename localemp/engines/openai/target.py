@@ -10,7 +10,6 @@ from localemp.utils.redaction import redact_text
 
 OPENAI_URL = "https://api.openai.com/v1"
 URL_VARIABLE = "OPENAI_BASE_URL"
-URL_HINT = "check --base-url: it usually ends in /v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +24,7 @@ class Target:
         key_variable: The environment variable that has the key, or should have it.
         server: What is known of the server.
         notice: What is known of the model's end, which explains that it is missing; usually empty.
+        given_by: What gave the URL, such as "--base-url"; empty if nobody gave one.
     """
 
     url: str
@@ -34,6 +34,7 @@ class Target:
     key_variable: str
     server: Server = field(repr=False)
     notice: str = ""
+    given_by: str = "--base-url"
 
     @classmethod
     def resolve(
@@ -64,12 +65,22 @@ class Target:
                 f"the key in {variable} has characters that no key has",
                 f"copy it again, without quotation marks: export {variable}=...",
             )
-        return cls(url, model, address, key, variable, server, notice)
+        given_by = "--base-url" if named else "base_url in the model's profile"
+        if base_url is None:
+            given_by = URL_VARIABLE if os.environ.get(URL_VARIABLE) else ""
+        return cls(url, model, address, key, variable, server, notice, given_by)
 
     @property
     def is_openai(self) -> bool:
         """Whether this is OpenAI's server, including regional ones."""
         return self.server is OPENAI
+
+    @property
+    def url_hint(self) -> str:
+        """What to check where the server is not there, or is another one."""
+        if not self.given_by:
+            return "check the network, or give a server of your own with --base-url"
+        return f"check {self.given_by}: it usually ends in /v1"
 
     @property
     def base(self) -> str:

@@ -11,7 +11,7 @@ import multiprocessing
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from localemp.dialogue import Message
 from localemp.engines.adapted import AdaptableEngine
-from localemp.engines.base import TURN, Completion, TextScore
+from localemp.engines.base import ON_TEXT, TURN, Completion, TextScore
 from localemp.engines.choices import Tokens, choice_masses, normalised
 from localemp.engines.labels import labels_of
 from localemp.engines.vllm.arguments import unknown_argument
@@ -40,7 +40,7 @@ from localemp.engines.vllm.thinking import ThoughtParser
 from localemp.engines.vllm.versions import require_vllm, vllm_version
 from localemp.errors import EngineError, FatalEngineError, OptionError, PromptTooLongError, UnknownNameError
 from localemp.models.adapters import Adapter
-from localemp.protocol.thinking import OPENING_MARKS, opens_thinking
+from localemp.protocol.thinking import OPENING_MARKS, ThinkingSplitter, opens_thinking
 from localemp.sampling import Sampling
 from localemp.utils.kernels import usual_kernels
 from localemp.utils.redirect import output_to
@@ -148,7 +148,8 @@ class VLLMEngine(AdaptableEngine):
             )
         if sampling.schema and not self._thoughts.ends_before_answer(prompt):
             sampling, notes = replace(sampling, schema=None), (_NO_SCHEMA,)
-        final = await self._generate(ids, self._params(sampling, max_tokens, self._thoughts.keep_marks), adapter)
+        params = self._params(sampling, max_tokens, self._thoughts.keep_marks)
+        final = await self._generate(ids, params, adapter, _telling(self._thoughts.splitter(prompt)))
         answer = final.outputs[0]
         split, why = self._thoughts.split(answer.text, prompt), answer.finish_reason
         thought = self._thoughts.count(answer.token_ids, split)
@@ -199,14 +200,26 @@ class VLLMEngine(AdaptableEngine):
             )
         return TextScore(logprob, len(answer))
 
-    async def _generate(self, ids: list[int], params: "SamplingParams", adapter: Adapter | None) -> "RequestOutput":
-        """Have vLLM continue a prompt; raises what `Engine.chat` raises."""
+    async def _generate(
+        self,
+        ids: list[int],
+        params: "SamplingParams",
+        adapter: Adapter | None,
+        tell: Callable[[str], None] | None = None,
+    ) -> "RequestOutput":
+        """Have vLLM continue a prompt, and `tell` its text so far; raises what `Engine.chat` raises."""
+        from localemp.engines.vllm.names import RequestOutputKind
+
         assert self._llm is not None
         final = None
+        if tell is not None:
+            params.output_kind = RequestOutputKind.CUMULATIVE
         try:
             request = {"prompt_token_ids": ids}, params, uuid.uuid4().hex
             async for output in self._llm.generate(*request, lora_request=self._lora(adapter), priority=TURN.get()):
                 final = output
+                if tell is not None:
+                    tell(output.outputs[0].text)
         except Exception as error:  # vLLM raises a dozen types without a common base
             from localemp.engines.vllm.names import EngineDeadError
 
@@ -441,3 +454,18 @@ class VLLMEngine(AdaptableEngine):
         return FatalEngineError(
             f"vLLM could not start: {first_error(logged) or reason(error)}", f"see the log: {self.log}"
         )
+
+
+def _telling(splitter: ThinkingSplitter | None) -> Callable[[str], None] | None:
+    """Return what tells the current task's listener the answer in a text that grows; None if nobody listens."""
+    listener, told = ON_TEXT.get(), 0
+    if listener is None or splitter is None:
+        return None
+
+    def tell(text: str) -> None:
+        nonlocal told
+        if piece := splitter.feed(text[told:]).text:
+            listener(piece)
+        told = len(text)
+
+    return tell

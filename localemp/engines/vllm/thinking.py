@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from localemp.errors import UnknownNameError
-from localemp.protocol.thinking import MARKS, Split, opens_thinking, split_thinking
+from localemp.protocol.thinking import MARKS, Split, ThinkingSplitter, opens_thinking, split_thinking
 
 if TYPE_CHECKING:
     from localemp.engines.tokens import PromptTokenizer
@@ -66,6 +66,12 @@ class ThoughtParser:
                 pass
         answer, thinking = split_thinking(self._usual(text), opens_thinking(self._usual(prompt)))
         return Split(self._plain(answer), self._plain(thinking))
+
+    def splitter(self, prompt: str) -> ThinkingSplitter | None:
+        """Return what splits a text that arrives in pieces; None if only the whole text can be split."""
+        if self._parser is not None or self._own or self.keep_marks:
+            return None
+        return ThinkingSplitter(opens_thinking(prompt))
 
     def count(self, ids: Sequence[int], split: Split) -> int | None:
         """Return how many of a completion's tokens come before its answer, marks included.

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from localemp.errors import LocalempError
 from localemp.metrics.base import MeanOfReplies, Metric, Score, Setting, Signature, Statistics, check_same_items
 from localemp.metrics.epitome.data import MECHANISMS
 from localemp.metrics.replies import Replies, Reply
+from localemp.utils.extras import require
 from localemp.utils.once import Once
 from localemp.utils.paths import cache_dir
 from localemp.utils.progress import OnProgress, Progress, silent
@@ -103,11 +103,9 @@ class Epitome:
             self._on_progress(Progress("Reading for EPITOME", done, len(pairs), "pairs"))
 
     def _load(self) -> "Model":
-        try:
-            from localemp.metrics.epitome.weights import default_folder, load_model
-        except ImportError as error:
-            install = "pip install 'localemp[models]'"
-            raise LocalempError(f"EPITOME needs a package that is not installed: {error}", install) from error
+        require("models", "EPITOME")
+        from localemp.metrics.epitome.weights import default_folder, load_model
+
         folder = default_folder() if self._folder is None else Path(self._folder)
         return load_model(folder, self._on_progress, fetch=self._fetch)
 

@@ -176,7 +176,7 @@ def save_model(folder: Path, network: Network, card: Mapping[str, Any]) -> Card:
     raw = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
     digest = hashlib.sha256(raw).hexdigest()
     # Another process that fits into this folder would remove these tensors before the card names them.
-    with _written(folder), file_lock(folder.absolute().with_name(f".{folder.name}.lock")):
+    with _written(folder), file_lock(folder.absolute().with_name(f".{folder.name}.lock"), f"writes to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         made = Card(tensors=f"epitome-{digest[:12]}.safetensors", sha256=digest, **card)
         write_atomically(folder / made.tensors, raw)

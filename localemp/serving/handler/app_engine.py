@@ -42,6 +42,8 @@ _CLIENT_BODY_HEADERS = {
 # Fields that hold an answer to a schema, or to labels, which is vLLM's own.
 _FORM, _LABELS = "response_format", "structured_outputs"
 _REFUSED = "the model refuses it"
+# Without these, vLLM's server takes those of the model's generation_config.json, which `generate` does not.
+_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 CLEANUP_SECONDS = 1.0
 """Seconds for the wrapped app to free its slot after nobody waits for its response."""
 _SMALL = 2**16  # bytes that are parsed in the event loop: less than handing them to a thread would take
@@ -131,7 +133,8 @@ class AppEngine(Engine):
 
     def _own(self, sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that the strategy's sampling adds to what the client has given."""
-        own: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        own: dict[str, Any] = dict(_NEUTRAL) if self.is_vllm else {}
+        own |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if given.get("max_completion_tokens") is None:
             own["max_tokens"] = sampling.most_tokens
         if self.is_vllm and sampling.thinking_budget is not None:

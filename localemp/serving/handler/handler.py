@@ -1,4 +1,7 @@
-"""Handles requests for strategies, from the client's dialogue to the client's response, whatever fails on the way."""
+"""Handles requests for strategies, from the client's dialogue to the client's response, whatever fails on the way.
+
+The bare model is asked here, too, if it is to have the strategies' sampling parameters.
+"""
 
 import asyncio
 import logging
@@ -70,6 +73,7 @@ class Handler:
     ) -> None:
         catalog, started = self.catalog, time.perf_counter()
         names, adapter, name = catalog.names, request.adapter, "+".join(request.strategy)
+        label = name or "none"
         engine = AppEngine(
             self.app,
             scope,
@@ -89,6 +93,10 @@ class Handler:
             trims=catalog.trims,
         )
         try:
+            if not name:
+                await reply.chat(request.messages, catalog.sampling)
+                await reply.finish(None, None)
+                return
             strategy = await catalog.strategy(request.strategy, request.options)
             if strategy.flow.chooses_reply and (request.rest.get("n") or 1) > 1:
                 message = f"'n' must be 1: the strategy {name} makes several replies itself, and chooses one"
@@ -104,13 +112,13 @@ class Handler:
                 trace = trace_of(name, adapter, variant, response, lookup, total)
             await reply.finish(response, trace)
         except (ClientDisconnect, asyncio.CancelledError):
-            metrics.GONE.labels(name, adapter).inc()
+            metrics.GONE.labels(label, adapter).inc()
         except UpstreamError as error:
-            metrics.ERRORS.labels(name, adapter, error.status).inc()
+            metrics.ERRORS.labels(label, adapter, error.status).inc()
             await error.response()(scope, receive, send)
         except Exception as error:
             known = _as_request_error(error)
-            metrics.ERRORS.labels(name, adapter, known.status).inc()
+            metrics.ERRORS.labels(label, adapter, known.status).inc()
             if reply.started:
                 await reply.fail(known.content)
             else:

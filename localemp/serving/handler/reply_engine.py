@@ -58,7 +58,8 @@ class ReplyEngine(Engine):
         # Log probabilities belong to single tokens, and a response format is one of its own: neither text may change.
         logprobs, formatted = request.rest.get("logprobs"), request.rest.get("response_format")
         self._splits = not (keep_thinking or logprobs)
-        self._cleans, self._trims = not (logprobs or formatted), trims
+        ours = bool(request.strategy)  # the bare model's reply stays as it is
+        self._cleans, self._trims = ours and not (logprobs or formatted), ours and trims
 
     async def chat(self, messages: Sequence[ChatMessage], sampling: Sampling) -> Completion:
         """Answer the stage; a stream goes to the client as it comes. Raises as `AppEngine.chat` does."""
@@ -87,14 +88,14 @@ class ReplyEngine(Engine):
         self._candidates.append((completion, {**answer.fields, "choices": [self._rewrite(first)[0]]}))
         return completion
 
-    async def finish(self, response: Response, trace: Mapping[str, Any] | None) -> None:
+    async def finish(self, response: Response | None, trace: Mapping[str, Any] | None) -> None:
         """Send the rest: the whole response, or the end of the stream.
 
         Args:
-            response: The strategy's response.
+            response: The strategy's response; None for the bare model.
             trace: What happened inside, if the client asked for it.
         """
-        if self._candidates:
+        if self._candidates and response is not None:
             await self._choose(response.stages[-1].completion)
         extra = {} if trace is None else {"localemp": trace}
         usage = self.engine.tokens.as_usage(self._answer.get("usage"))

@@ -34,6 +34,7 @@ def trace_of(name: str, adapter: str, variant: str, response: Response, lookup: 
         "inferences": None if response.inferences is None else dict(response.inferences),
         "inferences_dropped": {relation: _as_dicts(dropped) for relation, dropped in response.dropped.items()},
         "seconds": {part: round(value, 4) for part, value in seconds.items()},
+        **({"skipped": list(response.skipped)} if response.skipped else {}),
     }
 
 
@@ -48,9 +49,11 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.prompt_tokens,
         "completion_tokens": completion.completion_tokens,
+        "cached_tokens": completion.cached_tokens,
         "thinking_tokens": completion.thinking_tokens,
         "seconds": round(completion.seconds, 4),
         "exemplars_dropped": stage.dropped,
+        "sampling": dict(stage.sampling),
         "notes": list(completion.notes),
     }
 

@@ -149,8 +149,10 @@ async function answer(reply, messages, signal) {
 }
 
 async function receive(reply, messages, signal) {
-  const trace = isStrategy(reply.model) && { localemp: { trace: true } };
-  const body = JSON.stringify({ model: reply.model, messages, stream: true, ...trace });
+  // Where the server offers it, the bare model is asked with the strategies' sampling, so that the two can be compared.
+  const bare = models.get(reply.model).sampling && { localemp: { sampling: true } };
+  const asked = isStrategy(reply.model) ? { localemp: { trace: true } } : bare;
+  const body = JSON.stringify({ model: reply.model, messages, stream: true, ...asked });
   for await (const data of events(await request("v1/chat/completions", { method: "POST", body, signal }))) {
     if (data === "[DONE]") return;
     const { error, choices: [choice] = [], localemp } = JSON.parse(data);
@@ -191,8 +193,15 @@ async function loadModels() {
   notice(null);
   const strategies = [...models.keys()].filter(isStrategy);
   const bare = [...models.keys()].find((id) => !isStrategy(id));
-  fill(first, strategies[0] ?? bare);
-  fill(second, bare ?? strategies[0]);
+  const start = strategies.find((id) => id.endsWith(":zero-shot")) ?? strategies[0] ?? bare;
+  fill(first, start);
+  fill(second, opposite(start, strategies) ?? bare ?? start);
+}
+
+/** What a comparison with a strategy starts with: two-stage, else another strategy of the same model. */
+function opposite(start, strategies) {
+  const others = strategies.filter((id) => id !== start && models.get(id).root === models.get(start).root);
+  return others.find((id) => id.endsWith(":two-stage")) ?? others[0];
 }
 
 const isStrategy = (id) => models.get(id).owned_by === "localemp" && id.startsWith(`${models.get(id).root}:`);
@@ -220,12 +229,29 @@ function explain(select) {
   const known = about.every(Boolean); // of others, such as a user's flow, the server has a line
   const sentence = known ? `${who} ${new Intl.ListFormat("en").format(about)}.` : (description ?? "");
   $(`#${select.getAttribute("aria-describedby")}`).textContent = sentence;
+  explainSampling();
+}
+
+/** Say in a comparison with which sampling both sides are asked. */
+function explainSampling() {
+  const own = chosenModels().filter((id) => id && !models.get(id).sampling);
+  const told = models.get(first.value)?.sampling;
+  const words = told && inWords(told);
+  const same = own.length ? `${own.join(" and ")}: the sampling of its own server` : `Same sampling on both sides: ${words}`;
+  $("#sampling").textContent = `${same}.`;
+  $("#sampling").hidden = !isComparing() || !models.size;
+}
+
+function inWords({ max_tokens, ...others }) {
+  const named = Object.entries(others).map(([name, value]) => `${name.replaceAll("_", " ")} ${JSON.stringify(value)}`);
+  return [...named, `at most ${max_tokens} tokens`].join(", ");
 }
 
 function toggleCompare() {
   const comparing = document.body.classList.toggle("comparing");
   $("#compare").setAttribute("aria-pressed", comparing);
   second.parentElement.hidden = !comparing;
+  explainSampling();
 }
 
 // Helpers.

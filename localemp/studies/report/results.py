@@ -3,10 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
-from localemp.errors import LocalempError, RunError, UnknownNameError
+from localemp.errors import RunError, UnknownNameError
 from localemp.studies.collected_votes import read_votes
 from localemp.studies.judging.verdicts import MEASURED, JudgeStats, read_settings, read_stats
 from localemp.studies.own_family import OwnFamily, own_family
@@ -21,6 +20,7 @@ from localemp.studies.stats.rater_bias import PEOPLE, RaterBias, pooled_bias, ra
 from localemp.studies.stats.ratings import Difference, Mean, differences, means
 from localemp.studies.study import JUDGES, Study
 from localemp.studies.votes import Vote
+from localemp.utils.extras import require
 
 NEEDED = ("scipy", "statsmodels", "krippendorff")
 
@@ -145,9 +145,7 @@ def study_results(
         UnknownNameError: There is no such judge.
         LocalempError: A package is not installed.
     """
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise LocalempError(f"results need packages that are not installed: {', '.join(missing)}",
-                            "pip install 'localemp[study]'")  # fmt: skip
+    require("study", "the report of a study")
     bootstrap = bootstrap or Bootstrap()
     votes = read_votes(study)
     known = list(dict.fromkeys(vote.rater for vote in votes if vote.kind == "judge"))

@@ -20,7 +20,6 @@ from localemp.engines.openai.batch.stored_batch import asked_in
 from localemp.engines.openai.batch.submission import SmallerBatchError
 from localemp.engines.openai.engine import PATHS, OpenAIEngine
 from localemp.engines.openai.failures import is_retryable, refused_parameter
-from localemp.engines.openai.target import URL_HINT
 from localemp.errors import EngineError, FatalEngineError
 from localemp.protocol.errors import ResponseError
 from localemp.sampling import Sampling
@@ -104,7 +103,7 @@ class OpenAIBatchEngine(OpenAIEngine):
         if missing := await self._missing():
             raise FatalEngineError(
                 f"{self.base_url} has no Batch API: it does not know {missing}",
-                f"omit --batch to ask one by one, or {URL_HINT}",
+                f"omit --batch to ask one by one, or {self._target.url_hint}",
             )
         await asyncio.to_thread(self._store.open)
 
