@@ -71,7 +71,11 @@ def main(data: Path, name: str, utterances: int, beams: int, show: int, out: Pat
         Comet(weights.folder, query=query, decoder_prompt=profile.decoder_prompt, beams=width, keep=width)
         for width in (1, beams)
     )
-    selectors = {"all": select_all, "on-topic": selector(feelings=False), "relevant": selector(feelings=True)}
+    selectors: dict[str, SelectInferences] = {
+        "all": select_all,
+        "on-topic": selector(feelings=False),
+        "relevant": selector(feelings=True),
+    }
     result = {
         "machine": machine(),
         "versions": versions(),
