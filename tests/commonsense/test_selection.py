@@ -187,7 +187,7 @@ def feeling_selector(min_score: float = -1) -> Selector:
     return Selector(settings, Words(), FEELINGS)
 
 
-def test_a_reaction_that_contradicts_the_context_is_dropped_and_one_that_agrees_comes_first():
+def test_a_reaction_that_contradicts_is_dropped_and_one_that_agrees_is_first():
     texts = ("happy", "a tall car", "not happy", "car sad")
     (chosen,) = feeling_selector()(["dog died"], [{"xReact": tuple(Beam(text, -1.0) for text in texts)}])
     assert chosen.kept == {"xReact": ("not happy", "car sad", "a tall car")}
