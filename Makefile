@@ -62,7 +62,7 @@ clean:
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "localemp needs Python 3.11 or later; name one: make demo PYTHON=python3.11")'
-	@echo "Making .venv, and fetching uv (25 MB), which installs the rest"
+	@echo "Making .venv, and fetching uv (18 MB), which installs the rest"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 

@@ -82,7 +82,7 @@ def rated(data: Path) -> tuple[list[Replies], dict[str, dict[str, list[float]]]]
         for scale in SCALES:
             votes[int(row["item_id"])][scale].append(float(row[scale]))
     systems, ratings = [], {}
-    for name in dict.fromkeys(item["model"] for item in items):
+    for name in dict.fromkeys(item["model"] for item in items if item["response"].strip() != item["target"].strip()):
         own = [item for item in items if item["model"] == name]
         systems.append(
             Replies(name, tuple(Reply(str(item["item_id"]), item["response"], item["target"]) for item in own))

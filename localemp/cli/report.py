@@ -1,6 +1,7 @@
 """`localemp report`: tables, figures and a page from runs, beside the paper's figures."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -26,6 +27,9 @@ _OUT = PATH
     "run of each model.",
 )
 @click.option(
+    "--by", type=click.Choice(["emotion"]), help="Add a table of each run's metrics by the speaker's emotion."
+)
+@click.option(
     "--bold",
     is_flag=True,
     help="Make the best value of each column bold, and those that are not significantly worse, which is tested.",
@@ -42,6 +46,7 @@ def report(
     csv: Path | None,
     studies: tuple[Path, ...],
     against: tuple[str, ...],
+    by: Literal["emotion"] | None,
     bold: bool,
     common: bool,
     published: str | None,
@@ -68,6 +73,7 @@ def report(
             csv=csv,
             study=studies,
             against=against,
+            by=by,
             bold=bold,
             common=common,
             published=published,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import hosted_options, verify_option
 from localemp.cli.registered import RegisteredOptions
-from localemp.cli.tables import show_table
+from localemp.cli.tables import print_table, show_table
 from localemp.cli.types import NAME, PATH
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def _options() -> "tuple[Option, ...]":
 @hosted_options
 @verify_option
 @click.option("--script", type=_FILE, hidden=True, help="With --judge: answer from a file, for tests and dry runs.")
+@click.option("--by", type=click.Choice(["emotion"]), help="Also each metric of the replies to one emotion at a time.")
 @click.option("--common", is_flag=True, help="Only the dialogues that all systems answered.")
 @click.option(
     "--out", type=_FILE, help="File for the scores; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json."
@@ -118,6 +119,7 @@ def score(
     reasoning_effort: str | None,
     verbosity: str | None,
     script: Path | None,
+    by: Literal["emotion"] | None,
     common: bool,
     out: Path | None,
     verbose: bool,
@@ -161,6 +163,7 @@ def score(
             judge=asked,
             judge_aspect=judge_aspect,
             budget=budget,
+            by=by,
             common=common,
             out=out,
             on_progress=display.on_progress,
@@ -198,6 +201,7 @@ def _print(result: "ScoreResult", asked: Sequence[str], verbose: bool) -> None:
     from localemp.metrics.base import PAPER
     from localemp.metrics.registry import GROUPS, SECONDARY, by_group
     from localemp.metrics.scoring import LOWER_CASED
+    from localemp.reporting.emotion_tables import emotion_table
 
     scored = result.systems
     lower = ("B-2 lower", "B-4 lower") if any(LOWER_CASED in each.notes for each in scored) else ()
@@ -211,6 +215,8 @@ def _print(result: "ScoreResult", asked: Sequence[str], verbose: bool) -> None:
         if any(one.value is not None for each in scored for one in each.scores if one.name in names):
             click.echo(title)
             _print_table(scored, names, mark)
+    for name, found in result.groups.items():
+        print_table(emotion_table(name, found))
     _print_reasons(scored, [*first, *second])
     told: dict[str, list[str]] = {}
     for each in scored:

@@ -8,10 +8,11 @@ from localemp.commands.tables import make_folder
 from localemp.errors import OptionError
 from localemp.reporting.joined_replies import JoinedReplies
 from localemp.reporting.systems import names_of
+from localemp.utils.extras import require
 from localemp.utils.files import write_errors
 from localemp.utils.paths import Named, StrPath, named_paths
 from localemp.utils.progress import OnProgress, Progress, silent
-from localemp.utils.row_files import PARQUET_NEEDS, FileKind, can_write_parquet, write_rows
+from localemp.utils.row_files import FileKind, write_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ def _checked(named: Mapping[FileKind, StrPath | None], overwrite: bool) -> dict[
     """Return the files to write.
 
     Raises:
-        OptionError: There is none, one is there already, two are the same, or Parquet cannot be written.
+        OptionError: There is none, one is there already, or two are the same.
+        MissingPackageError: Parquet cannot be written.
     """
     files: dict[FileKind, Path] = {kind: Path(path) for kind, path in named.items() if path is not None}
     if not files:
@@ -95,6 +97,6 @@ def _checked(named: Mapping[FileKind, StrPath | None], overwrite: bool) -> dict[
             raise OptionError(f"--{kind} {path}: it is a folder", "name a file in it")
         if path.exists() and not (overwrite and path.is_file()):
             raise OptionError(f"--{kind} {path}: it is there already", "name another file, or replace it: --overwrite")
-    if "parquet" in files and not can_write_parquet():
-        raise OptionError("--parquet needs pyarrow, which is not installed", PARQUET_NEEDS)
+    if "parquet" in files:
+        require("parquet", "--parquet")
     return files

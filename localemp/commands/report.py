@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from localemp.commands.tables import published_of, write_tables, write_text
 from localemp.errors import OptionError
+from localemp.metrics.groups import check_by
 from localemp.metrics.usable import read_usable
 from localemp.reporting.bold import find_best
 from localemp.reporting.differences import bases_of, difference_tables, differences
+from localemp.reporting.emotion_tables import emotion_tables
 from localemp.reporting.published import Published
 from localemp.reporting.report import Report
 from localemp.reporting.systems import System, named_systems, names_of, plain_names, read_system
@@ -44,6 +47,7 @@ def report(
     csv: StrPath | None = None,
     study: Named = (),
     against: str | Iterable[str] = (),
+    by: Literal["emotion"] | None = None,
     bold: bool = False,
     common: bool = False,
     published: StrPath | None = None,
@@ -69,6 +73,7 @@ def report(
         study: Folders of studies, whose tables are added; names as for runs.
         against: The name of a run, or of one for each model: how far each other run of the model differs from it, with
             intervals and p-values.
+        by: "emotion" to add a table of each run's metrics by the speaker's emotion.
         bold: Make the best value of each column bold, and those that are not significantly worse.
         common: Score all runs on the dialogues that all of them answered.
         published: "none" to omit the paper's rows, or a TOML file with others.
@@ -84,6 +89,7 @@ def report(
     """
     if not (given := named_paths(runs)):
         raise OptionError("nothing to report", "give runs (`localemp runs list` shows them)")
+    check_by(by)
     known = published_of(published)
     usable, left_out = read_usable([path for _, path in given], read_system, on_progress)
     names = plain_names(usable, {path: name for name, path in given if name})
@@ -92,6 +98,7 @@ def report(
     results = (
         difference_tables(differences(systems, bases_of(systems, bases), on_progress=on_progress)) if bases else []
     )
+    results += emotion_tables(systems) if by else []
     results += of_studies(named_paths(study), systems, known)
     best = find_best(systems, on_progress=on_progress) if bold else None
     made = Report(systems, known, tuple(results), cases, left_out, best)

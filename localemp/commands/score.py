@@ -1,16 +1,17 @@
 """`score`: compute automatic metrics of runs or other systems' replies."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from localemp.engines.budget import Limit
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.imports.reading import read_import
 from localemp.metrics.base import Metric
 from localemp.metrics.choice import Choice, intervals_in_words
+from localemp.metrics.groups import Group, by_emotion, check_by
 from localemp.metrics.kept_values import write_values
 from localemp.metrics.registry import (
     BERTSCORE,
@@ -48,11 +49,13 @@ class ScoreResult:
             docs/metrics.md gives, or the reason for having none, and its signature.
         notes: Notes on comparability, and on scores that could not be written.
         left_out: Runs that could not be scored, and why.
+        groups: With `by`: for each system that knows its dialogues' emotions its metrics by emotion.
     """
 
     systems: tuple[Scored, ...]
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[Group, ...]] = field(default_factory=dict)
 
     @property
     def same_items(self) -> bool:
@@ -62,7 +65,9 @@ class ScoreResult:
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
         told = {"notes": list(self.notes), "left_out": list(self.left_out)}
-        return {"format": 1, **told, "systems": [system.as_dict() for system in self.systems]}
+        groups = {name: [each.as_dict() for each in found] for name, found in self.groups.items()}
+        by = {"by_emotion": groups} if groups else {}
+        return {"format": 1, **told, "systems": [system.as_dict() for system in self.systems], **by}
 
 
 def score(
@@ -81,6 +86,7 @@ def score(
     judge: str | RunConfig | None = None,
     judge_aspect: str | None = None,
     budget: Limit = None,
+    by: Literal["emotion"] | None = None,
     common: bool = False,
     out: StrPath | None = None,
     on_progress: OnProgress = silent,
@@ -110,6 +116,7 @@ def score(
             what is missing is asked. By default P(choice) is of the judge that was asked last, if any was.
         judge_aspect: With `judge`: the aspect of the questionnaire that it judges by, Empathy by default.
         budget: With `judge`: US dollars that it may cost in all, earlier sessions included.
+        by: "emotion" to compute each metric also of the replies to one emotion at a time.
         common: Only the dialogues that all systems answered; such scores are not written unless `out` is given.
         out: Where scores are written; by default RUN/scores.json or FILE[.HYPOTHESIS].scores.json.
         on_progress: Called with systems scored, and with what metrics and models fetch and read.
@@ -145,6 +152,9 @@ def score(
         raise OptionError("--model, --adapter and --engine-arg are for --ppl", "add --ppl, or omit them")
     if judge_aspect and judge is None:
         raise OptionError("--judge-aspect is for --judge", "add --judge, or omit it")
+    check_by(by)
+    if by is not None and not any(item.emotion for system in systems for item in system.items):
+        raise OptionError(f"--by {by}: no dialogue has an {by}", "omit it; docs/data.md has data sets with emotions")
     if budget is not None and judge is None:
         raise OptionError("--budget is for --judge, and nothing else costs money", "add --judge, or omit it")
     unscored = add_perplexities(systems, model, adapter, engine_args, on_progress) if ppl else []
@@ -165,6 +175,7 @@ def score(
         if not (names or no_bertscore):
             chosen += _stand_in(chosen, systems, context)
         scored = _score(systems, context, chosen)
+        grouped = {system.name: by_emotion(system, chosen) for system in systems} if by else {}
         unwritten = [
             _write(place, each, required=out is not None)
             for place, each, system, length in zip(places, scored, systems, whole, strict=True)
@@ -184,7 +195,8 @@ def score(
     hints = dict.fromkeys(system.truncation.hint for system in systems if system.truncation.hint)
     truncated = [f"truncated replies are scored as they stand; {hint}" for hint in hints]
     notes = (_comparability(systems), *unscored, *intervals, *truncated, *unwritten)
-    return ScoreResult(tuple(scored), tuple(filter(None, notes)), left_out)
+    groups = {name: found for name, found in grouped.items() if found}
+    return ScoreResult(tuple(scored), tuple(filter(None, notes)), left_out, groups)
 
 
 def _stand_in(chosen: Sequence[Metric], systems: Sequence[Replies], context: MetricContext) -> list[Metric]:

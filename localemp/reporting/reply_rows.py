@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from localemp.errors import MissingPackageError
 from localemp.metrics.base import Metric
 from localemp.metrics.kept_values import KeptMetric
 from localemp.metrics.registry import is_hidden, metric, metric_entries
 from localemp.metrics.replies import feeling_of
 from localemp.reporting.systems import Record, System
 from localemp.runs.run import thinking_tokens
-from localemp.utils.row_files import PARQUET_NEEDS, ColumnType, FileKind, can_write_parquet, write_rows
+from localemp.utils.extras import require
+from localemp.utils.row_files import ColumnType, FileKind, write_rows
 
 Row = dict[str, Any]
 
@@ -86,11 +88,14 @@ def write_reply_rows(folder: Path, rows: Iterable[Row]) -> tuple[list[Path], str
         OSError: A file cannot be written; what was there stays as it was.
     """
     files: dict[FileKind, Path] = {"jsonl": folder / "results.jsonl"}
-    if can_write_parquet():
+    without = ""
+    try:
+        require("parquet", "results.parquet")
         files["parquet"] = folder / "results.parquet"
+    except MissingPackageError as error:
+        without = f"{error.message}: {error.hint}"
     columns: dict[str, ColumnType] = {**_TYPES, **dict.fromkeys(metric_columns(), "number")}
-    written = write_rows(files, columns, rows)
-    return written, "" if "parquet" in files else f"results.parquet needs pyarrow: {PARQUET_NEEDS}"
+    return write_rows(files, columns, rows), without
 
 
 def metric_columns() -> list[str]:

@@ -17,6 +17,7 @@ from localemp.reporting.tables import Note, Table, told_once
 _SECTIONS = {
     "automatic": "Automatic metrics",
     "differences": "Differences and their significance",
+    "emotions": "By emotion",
     "people": "People and judges",
     "correlation": "Correlations",
     "calibration": "How far judges can be trusted",

@@ -11,7 +11,9 @@ from typing import Literal
 NOT_AVAILABLE = "n/a"
 NOT_GIVEN = "–"
 
-Kind = Literal["automatic", "differences", "people", "correlation", "calibration", "effort", "made", "bench"]
+Kind = Literal[
+    "automatic", "differences", "emotions", "people", "correlation", "calibration", "effort", "made", "bench"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ cell.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -20,16 +19,8 @@ ColumnType = Literal["text", "turns", "whole", "number"]
 FileKind = Literal["jsonl", "csv", "parquet"]
 Write = Callable[[Sequence[Row]], object]
 
-PARQUET_NEEDS = "pip install 'localemp[parquet]'"
-"""What installs the library that writes Parquet."""
-
 _GROUP = 4096  # rows that are written together
 _SPEAKERS = ("Speaker", "Listener")
-
-
-def can_write_parquet() -> bool:
-    """Return whether the library that writes Parquet is installed."""
-    return find_spec("pyarrow") is not None
 
 
 def write_rows(files: Mapping[FileKind, Path], columns: Mapping[str, ColumnType], rows: Iterable[Row]) -> list[Path]:

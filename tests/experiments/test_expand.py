@@ -168,11 +168,11 @@ def test_engine_arguments_are_joined():
 def test_data_split_and_limit_are_the_plans_unless_they_are_given():
     plan = Plan(rows=[{}], data="bundled", split="valid", limit=5)
     (row,) = expand(plan)
-    assert (row.config.data, row.split, row.limit) == ("bundled", "valid", 5)
+    assert (row.config.data, row.split, row.subset.limit) == ("bundled", "valid", 5)
     (row,) = expand(plan, data="samples", split="test", limit=1)
-    assert (row.config.data, row.split, row.limit) == ("samples", "test", 1)
+    assert (row.config.data, row.split, row.subset.limit) == ("samples", "test", 1)
     (row,) = expand(Plan(rows=[{}]))
-    assert (row.config.data, row.split, row.limit) == ("samples", "test", None)
+    assert (row.config.data, row.split, row.subset.limit) == ("samples", "test", None)
 
 
 def test_an_option_of_the_command_line_reaches_the_rows_whose_strategy_has_it():
