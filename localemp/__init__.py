@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from localemp.commands.export import ExportResult, export
     from localemp.commands.generate import GenerateResult, generate, generate_async
     from localemp.commands.prompts import check_prompts, export_prompts, list_prompts
+    from localemp.commands.read_run import StoredRun, read_run
     from localemp.commands.report import ReportResult, report
     from localemp.commands.respond import respond, respond_async
     from localemp.commands.retrieval import BuiltIndex, build_index
@@ -82,6 +83,7 @@ _HOMES = {
     "Progress": "utils.progress",
     "Prompts": "prompting.render",
     "read_plan": "experiments.plan",
+    "read_run": "commands.read_run",
     "report": "commands.report",
     "respond": "commands.respond",
     "respond_async": "commands.respond",
@@ -94,6 +96,7 @@ _HOMES = {
     "Sampling": "sampling",
     "score": "commands.score",
     "ScoreResult": "commands.score",
+    "StoredRun": "commands.read_run",
     "Strategy": "strategies.strategy",
     "Verification": "runs.verified",
     "verify": "commands.verify",
@@ -127,6 +130,7 @@ __all__ = [
     "RunList",
     "Sampling",
     "ScoreResult",
+    "StoredRun",
     "Strategy",
     "Verification",
     "build_index",
@@ -147,6 +151,7 @@ __all__ = [
     "load_profile",
     "load_template",
     "read_plan",
+    "read_run",
     "report",
     "respond",
     "respond_async",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from repository import REPOSITORY
-from small_runs import four
+from small_runs import four, make_run
 from studies.small_study import small_study
 
 import localemp
@@ -244,6 +244,17 @@ def test_a_study_from_its_creation_to_its_report(tmp_path):
     exported = study.export("study", out="answers.csv")
     assert exported.out.read_text() == exported.text
     assert exported.answers == judged.questions
+
+
+def test_a_run_is_read(tmp_path):
+    make_run(tmp_path / "x", {"a": "Oh.", "b": "Oh no."}, failed="c")
+    run = localemp.read_run(tmp_path / "x")
+    assert (run.replies, [*run.errors]) == ({"a": "Oh.", "b": "Oh no."}, ["c"])
+    assert (run.settings["strategy"], len(run.sessions), len(run.records)) == ("zero-shot", 1, 3)
+    with pytest.raises(RunError):
+        localemp.read_run(tmp_path)
+    with pytest.raises(OptionError, match=r"localemp.read_run\('runs/x'\) reads a run"):
+        localemp.Run("runs/x")
 
 
 def test_ratings_are_imported(tmp_path):

@@ -28,7 +28,7 @@ _ALSO = {"/reset": "/new", "/clear": "/new", "/exit": "/quit", "/bye": "/quit", 
 _OPENING = "You are the speaker. /help lists commands; an empty line ends the chat."
 
 
-@click.command(cls=StrategyCommand)
+@click.command(cls=StrategyCommand, excludes={"server": ("base_url", "script")})
 @talk_options
 @strategy_options
 @click.option("--stages", is_flag=True, help="Show exemplars, inferences, prompts and all stages of every reply.")

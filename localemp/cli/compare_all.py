@@ -1,6 +1,5 @@
 """What `localemp compare` prints of more than two runs."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -22,8 +21,7 @@ def print_all(result: "CompareAllResult", verbose: bool) -> None:
     for letter, system in result.systems.items():
         source = system.source
         made = f"{describe(source['settings'])}, " if "settings" in source else ""
-        where = source.get("run") or Path(str(source.get("file", system.name))).name
-        click.echo(f"{letter}: {where}, {made}{count(len(system), 'reply', 'replies')}")
+        click.echo(f"{letter}: {source.get('run', system.name)}, {made}{count(len(system), 'reply', 'replies')}")
     for note in result.notes:
         click.echo(f"note: {note}")
     told: dict[str, list[str]] = {}

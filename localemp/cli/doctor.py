@@ -26,6 +26,7 @@ def doctor(as_json: bool) -> None:
 
     found = {"Machine": machine() | _cache(), "Packages": versions(), "Weights": _weights(), "Keys": _keys()}
     found["Defaults"] = _defaults()
+    found |= {"Servers": servers} if (servers := _servers()) else {}
     plugins = _plugins()
     if as_json:
         click.echo(json.dumps(found | {"Plug-ins": [asdict(plugin) for plugin in plugins]}, indent=2))
@@ -98,6 +99,13 @@ def _defaults() -> dict[str, str]:
         return {"config file": error.message}
     listed = {key: f"{shown(each.value)}, from {each.source}" for key, each in defaults.items()}
     return {"config file": str(path) if path.exists() else f"{path}, not there", **listed}
+
+
+def _servers() -> dict[str, str]:
+    """Return the user's running servers, which `respond` and `chat` use."""
+    from localemp.serving.running import running_servers
+
+    return {server.url: f"{server.model}, process {server.pid}" for server in running_servers()}
 
 
 def _missing(found: dict[str, dict[str, str]]) -> list[str]:

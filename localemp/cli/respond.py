@@ -17,7 +17,7 @@ _STDIN = "-"
 _LARGEST = 2**20  # bytes of standard input, as many as a server takes
 
 
-@click.command(cls=StrategyCommand)
+@click.command(cls=StrategyCommand, excludes={"stages": ("as_json",), "server": ("base_url", "script")})
 @click.argument("turns", nargs=-1, required=True, metavar="TEXT...")
 @talk_options
 @strategy_options
@@ -41,12 +41,9 @@ def respond(
     """
     from localemp.cli.talking import answer_aloud, answer_with_stages, open_responder, say_truncated
     from localemp.commands.respond import reply_record
-    from localemp.errors import OptionError
     from localemp.pipeline.responder import as_dialogue
     from localemp.utils.text import json_text
 
-    if stages and as_json:
-        raise OptionError("--stages and --json exclude each other", "the JSON has the stages")
     dialogue = replace(as_dialogue(_with_stdin(turns)), emotion=emotion, situation=situation)
 
     async def answer() -> "Response":

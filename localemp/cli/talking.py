@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.command import was_typed
 from localemp.cli.options import config_of
 from localemp.utils.text import for_terminal
 
@@ -30,6 +31,8 @@ async def open_responder(options: dict[str, Any], server: str, dialogue: "Dialog
     from localemp.pipeline.responder import Responder
     from localemp.serving.matching import flow_of
 
+    if (options["script"] or options["base_url"]) and not was_typed(click.get_current_context(), "server"):
+        server = "auto"  # a default of the user's yields to what is typed
     config = config_of(options)
     with Display() as display:
         responder = choose_responder(config, server, display.on_progress)

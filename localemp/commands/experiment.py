@@ -20,6 +20,7 @@ from localemp.experiments.rows import RowResult
 from localemp.experiments.runner import Runner
 from localemp.pipeline.batch import Batch
 from localemp.pipeline.config import RunSettings
+from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.ray_driver import check_actors
 from localemp.runs.truncation import Truncation, read_truncation
 from localemp.utils.asynchronous import run_here
@@ -106,6 +107,8 @@ def experiment(
     planned = PlannedExperiment.of(
         plan, settings, models=models, split=split, limit=limit, sample=sample, out=out, after=after
     )
+    if ray is None:
+        _check_process(planned)
     work = _Work.of(planned, retry_errors, budget, on_progress)
     with work.runner as runner, noting(runner.saved):
         if ray is not None:
@@ -136,12 +139,18 @@ async def experiment_async(
     planned = PlannedExperiment.of(
         plan, settings, models=models, split=split, limit=limit, sample=sample, out=out, after=after
     )
+    _check_process(planned)
     work = _Work.of(planned, retry_errors, budget, on_progress)
     with work.runner as runner, noting(runner.saved):
         if runner.pending:
             await runner.run()
         # Steps such as a judge have event loops of their own.
         return work.result(await asyncio.to_thread(work.finish))
+
+
+def _check_process(planned: PlannedExperiment) -> None:
+    for row in {row.model: row for row in planned.rows}.values():
+        Pipeline(row.config).check_process()
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,8 @@ def _batch(
     if note := pipeline.check_budget():
         _log.info("note: %s", note)
     pipeline.note_end()
+    if ray is None:
+        pipeline.check_process()
     if ray is not None and not pipeline.runs_here and config.script is None:
         raise OptionError("--ray is for models that run on the cluster, and a server answers here", "leave one out")
     batch = Batch(pipeline, split, subset, folder=out)

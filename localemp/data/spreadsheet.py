@@ -32,7 +32,8 @@ def read_rows(path: Path, names: Collection[str]) -> Iterator[tuple[int, list[st
     Args:
         path: In UTF-8, or in UTF-16 or UTF-32 with a byte order mark; may be gzipped. Its separator is the one of a
             line `sep=;`, else of tab, semicolon and comma the one that makes most columns of the first row.
-        names: What columns may be called: a separator that makes more of these in the first row goes before another.
+        names: What columns may be called, in any case: a separator that makes more of these in the first row goes
+            before another.
 
     Raises:
         DataError: It cannot be read, is too large, in another encoding, or a field of it has no end.
@@ -54,6 +55,13 @@ def read_rows(path: Path, names: Collection[str]) -> Iterator[tuple[int, list[st
             yield line, [unguarded(field) for field in fields]
 
 
+def spelt(heads: Sequence[str], names: Collection[str]) -> list[str]:
+    """Return a row's names of columns as we spell them: in whatever case they are, without spaces around them."""
+    ours = {name.strip().casefold(): name for name in names}
+    plain = [head.strip() for head in heads]
+    return [head if head in names else ours.get(head.casefold(), head) for head in plain]
+
+
 def _holds_something(fields: Sequence[str]) -> bool:
     """Return whether a row has more than separators."""
     return any(field.strip(_NOTHING) for field in fields)
@@ -61,13 +69,14 @@ def _holds_something(fields: Sequence[str]) -> bool:
 
 def _separator(lines: Sequence[str], names: Collection[str]) -> str:
     """Detect the column separator; quoted text is ignored."""
+    wanted = {name.strip().casefold() for name in names}
 
     def heads(separator: str) -> tuple[int, int]:
         try:
             row = next(filter(_holds_something, csv.reader(lines, delimiter=separator)), list[str]())
         except csv.Error:
             return 0, 0
-        return sum(unguarded(head).strip() in names for head in row), len(row)
+        return sum(unguarded(head).strip().casefold() in wanted for head in row), len(row)
 
     return max(_SEPARATORS, key=heads)
 

@@ -136,6 +136,7 @@ class EngineEntry:
         gives_choices: Returns whether it can give the probabilities of `Sampling.choices`.
         untaken: Returns the sampling parameters that it does not take, of those that are set, each with the reason.
         check_args: Checks engine arguments at once, without starting or importing the engine; raises what is wrong.
+        check_process: Checks whether this process can start the engine; raises what is wrong.
     """
 
     make: Callable[[EngineContext], Engine]
@@ -146,6 +147,7 @@ class EngineEntry:
     gives_choices: Callable[[EngineContext], bool] = lambda _: False
     untaken: Callable[[EngineContext, Sampling], Mapping[str, str]] = _further_ones
     check_args: Callable[[Mapping[str, Any]], None] = lambda _: None
+    check_process: Callable[[], None] = lambda: None
 
 
 ENGINES: dict[str, EngineEntry] = {}
@@ -162,6 +164,7 @@ def register_engine(
     gives_choices: Callable[[EngineContext], bool] = lambda _: False,
     untaken: Callable[[EngineContext, Sampling], Mapping[str, str]] = _further_ones,
     check_args: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    check_process: Callable[[], None] = lambda: None,
 ) -> None:
     """Register an engine; profiles choose it with `engine = "NAME"`.
 
@@ -179,11 +182,15 @@ def register_engine(
         untaken: Returns the sampling parameters that it does not take, of those that are set, each with the reason; by
             default all of `Sampling.further`, so that none is ignored.
         check_args: Checks engine arguments at once, without starting or importing the engine; raises what is wrong.
+        check_process: Checks whether this process can start the engine; raises what is wrong.
 
     Raises:
         OptionError: The name is taken.
     """
-    _add(name, EngineEntry(make, settings, deterministic, adapters, scores, gives_choices, untaken, check_args))
+    _add(
+        name,
+        EngineEntry(make, settings, deterministic, adapters, scores, gives_choices, untaken, check_args, check_process),
+    )
 
 
 def _add(name: str, entry: EngineEntry) -> None:
@@ -251,6 +258,14 @@ def _check_vllm_args(engine_args: Mapping[str, Any]) -> None:
     from localemp.engines.vllm.arguments import check_engine_args
 
     check_engine_args(engine_args)
+
+
+def _check_vllm_process() -> None:
+    from localemp.engines.vllm.process import spawns
+    from localemp.utils.main_guard import check_main_guard
+
+    if spawns():
+        check_main_guard("vLLM")
 
 
 def _check_no_args(engine_args: Mapping[str, Any]) -> None:
@@ -357,6 +372,7 @@ register_engine(
     gives_choices=lambda _: True,
     untaken=_none_of_them,
     check_args=_check_vllm_args,
+    check_process=_check_vllm_process,
 )
 register_engine(
     "openai",

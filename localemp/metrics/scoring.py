@@ -27,6 +27,7 @@ from localemp.metrics.registry import metrics as all_metrics
 from localemp.metrics.replies import Replies
 from localemp.utils.files import is_folder, write_errors, write_json
 from localemp.utils.json_reader import JSONError, load_json
+from localemp.utils.plain_errors import plain_text
 from localemp.utils.plugins import error_line, plugin_of
 from localemp.utils.redaction import redact_settings
 from localemp.utils.text import one_line
@@ -269,7 +270,8 @@ def _score(kept: _KeptScore) -> Score:
     told = kept.signature
     settings = tuple((told.__pydantic_extra__ or {}).items())
     signature = Signature(told.metric, settings, told.items, told.items_sha256)
-    return Score(kept.name, kept.value, signature, kept.reason, is_hidden(kept.name))
+    # Older versions kept what the operating system said.
+    return Score(kept.name, kept.value, signature, plain_text(kept.reason), is_hidden(kept.name))
 
 
 def _versions() -> dict[str, str]:

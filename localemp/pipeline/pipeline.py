@@ -283,6 +283,14 @@ class Pipeline:
         changed = [each.name for each in part_options() if config.options.get(each.name, each.default) != each.default]
         check_heeded(changed, [config.strategy])
 
+    def check_process(self) -> None:
+        """Check that this process can start the engine, before anything is looked up.
+
+        Raises:
+            OptionError: It cannot, as a script without a main guard.
+        """
+        engine_entry(self._engine_name).check_process()
+
     def check_deterministic(self) -> None:
         """Check that the engine can be deterministic, if that is asked for.
 
@@ -408,6 +416,7 @@ class Pipeline:
             adapters: The adapter of each pipeline that shares the engine, None for one without; each asks through
                 `Engine.adapted`.
         """
+        self.check_process()
         self.check_deterministic()
         self._check_asks_service()
         self.check_takes_sampling()

@@ -59,8 +59,9 @@ class Responder:
         Raises:
             LocalempError: Something required is missing or invalid; says what.
         """
-        self.prepare()
         pipeline = self.pipeline
+        pipeline.check_process()
+        self.prepare()
         engine = pipeline.engine(min(CHAT_CONTEXT, pipeline.context_length) if pipeline.runs_here else None)
         await engine.start()
         self._engine = engine

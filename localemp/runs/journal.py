@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import ValidationError
 
-from localemp.errors import RunError
+from localemp.errors import OptionError, RunError
 from localemp.runs.bill import Bill
 from localemp.utils.append_log import AppendLog, whole_lines
 from localemp.utils.config_diff import compare_settings, renamed_model
@@ -59,6 +59,12 @@ class Journal(AppendLog):
     option: ClassVar[str]
 
     def __init__(self, folder: Path) -> None:
+        if not isinstance(folder, Path):  # as a user of the library calls it, to read one
+            name = type(self).__name__
+            raise OptionError(
+                f"a {name} is a folder that is open for writing: localemp.read_run({str(folder)!r}) reads a run",
+                f"{name}.open(Path(...), settings) creates or resumes one",
+            )
         self.folder = folder
         self.manifest: dict[str, Any] = {}
         self.answered: set[str] = set()

@@ -14,6 +14,7 @@ from localemp.serving.matching import model_at, why_not
 from localemp.serving.running import RunningServer, profile_hash, running_servers
 from localemp.serving.settings import ServeSettings
 from localemp.utils.json_reader import JSONError, parse_json
+from localemp.utils.plain_errors import in_words
 from localemp.utils.text import one_line
 
 AUTO, NONE = "auto", "none"
@@ -77,8 +78,23 @@ def _described(url: str, pipeline: Pipeline) -> RunningServer:
         OptionError: There is none.
     """
     profile, config = pipeline.profile, pipeline.config
+    unknown = RunningServer(
+        localemp=version("localemp"),
+        machine="",
+        pid=1,
+        started=None,
+        url=url,
+        model=profile.name,
+        profile_sha256=profile_hash(profile),
+        config={name: value for name, value in _sendable(config.changed()).items() if name != "adapter"},
+        strategies=(),
+        flows={},
+        adapters={},
+        engine_args=dict(config.engine_args),
+        needs_key=False,
+    )
     try:
-        entries = _models(url)
+        entries = _models(unknown)
     except EngineError as error:
         raise OptionError(f"--server {url}: {error.message}", error.hint) from error
     names = [str(entry["id"]) for entry in entries]
@@ -89,21 +105,8 @@ def _described(url: str, pipeline: Pipeline) -> RunningServer:
     }
     bare = [name for name in names if ":" not in name and "@" not in name]
     model = profile.name if profile.name in names else next(iter(bare), "another model")
-    return RunningServer(
-        localemp=version("localemp"),
-        machine="",
-        pid=1,
-        started=None,
-        url=url,
-        model=model,
-        profile_sha256=profile_hash(profile),
-        config={name: value for name, value in _sendable(config.changed()).items() if name != "adapter"},
-        strategies=tuple(name.removeprefix(f"{model}:") for name in names if name.startswith(f"{model}:")),
-        flows={},
-        adapters=adapters,
-        engine_args=dict(config.engine_args),
-        needs_key=False,
-    )
+    offered = tuple(name.removeprefix(f"{model}:") for name in names if name.startswith(f"{model}:"))
+    return unknown.model_copy(update={"model": model, "strategies": offered, "adapters": adapters})
 
 
 def _sendable(settings: dict[str, Any]) -> dict[str, Any]:
@@ -116,14 +119,14 @@ def _unusable(server: RunningServer, pipeline: Pipeline) -> str:
     if server.needs_key and not key_to_send():
         return f"it needs a key; set {KEY_VARIABLE}"
     try:
-        names = [entry["id"] for entry in _models(server.url)]
+        names = [entry["id"] for entry in _models(server)]
     except EngineError as error:
         return error.message
     wanted = model_at(server, pipeline.config)
     return "" if wanted in names else f"it does not list {wanted}"
 
 
-def _models(url: str) -> list[dict[str, Any]]:
+def _models(server: RunningServer) -> list[dict[str, Any]]:
     """Return the entries of a server's list of models.
 
     Raises:
@@ -131,17 +134,16 @@ def _models(url: str) -> list[dict[str, Any]]:
     """
     headers = {"authorization": f"Bearer {key}"} if (key := key_to_send()) else {}
     try:
-        # As in `client.py`.
         with (
-            httpx.Client(timeout=_PATIENCE, trust_env=False, verify=False) as client,
-            client.stream("GET", f"{url}/v1/models", headers=headers) as answer,
+            httpx.Client(timeout=_PATIENCE, **server.http_options) as client,
+            client.stream("GET", f"{server.url}/v1/models", headers=headers) as answer,
         ):
             content = b"".join(_beginning(answer))
             status = answer.status_code
     except httpx.TimeoutException as error:
         raise EngineError(f"it did not answer within {_PATIENCE:g} s") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise EngineError(f"it cannot be reached ({one_line(str(error)) or type(error).__name__})") from error
+        raise EngineError(f"it cannot be reached ({one_line(in_words(error))})") from error
     if status == 401:
         raise EngineError("it refuses the key", f"set {KEY_VARIABLE} to one of its keys")
     try:

@@ -20,7 +20,7 @@ from localemp.models.profiles import Profile
 from localemp.pipeline.config import RunConfig
 from localemp.serving.settings import ServeSettings
 from localemp.serving.vllm.options import read_options
-from localemp.utils.files import open_regular, write_json
+from localemp.utils.files import open_regular, write_atomically
 from localemp.utils.json_reader import JSONError, parse_json
 from localemp.utils.paths import cache_dir
 from localemp.utils.redaction import redact_settings
@@ -36,7 +36,7 @@ class RunningServer(BaseModel):
     Attributes:
         format: The version of this form.
         localemp: The version of localemp.
-        machine: The machine's name; the folder may be on a disk that several machines share.
+        machine: The machine's name, since several may share the folder's disk; empty if the server has no file.
         pid: Its process.
         started: When that began, in ticks since the machine's start; None where the system does not tell.
         url: Its address on this machine, without "/v1".
@@ -94,6 +94,16 @@ class RunningServer(BaseModel):
         )
 
     @property
+    def is_known(self) -> bool:
+        """Whether it has a file; of a server that was named by its address alone, only what it lists is known."""
+        return bool(self.machine)
+
+    @property
+    def http_options(self) -> dict[str, Any]:
+        """How to connect, as httpx takes it: to this machine without a proxy, whoever signed the certificate."""
+        return {"trust_env": not self.is_known, "verify": not self.is_known}
+
+    @property
     def lives(self) -> bool:
         """Whether the process that wrote the file still runs, on this machine."""
         if self.machine != platform.node():
@@ -125,8 +135,7 @@ def announced(server: RunningServer) -> Iterator[None]:
     with suppress(OSError):
         _make_folder()
         _remove_dead()
-        write_json(path, server.model_dump(mode="json"))
-        path.chmod(0o600)
+        write_atomically(path, server.model_dump_json(indent=2), 0o600)
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from localemp.data.spreadsheet import read_rows
+from localemp.data.spreadsheet import read_rows, spelt
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.studies.answers import AnswerStore
 from localemp.studies.raters import clean_name
@@ -39,14 +39,15 @@ def read_ratings(path: Path, study: Study, renamed: Mapping[str, str] | None = N
             rating is out of range or given twice; file and line are named. Nothing is taken from such a file.
     """
     known = [*COLUMNS, *(aspect.name for aspect in study.manifest.aspects)]
-    if strange := [name for name in renamed or () if name not in known]:
+    asked = dict(zip(spelt(list(renamed or ()), known), (renamed or {}).values(), strict=True))
+    if strange := [name for name in asked if name not in known]:
         raise UnknownNameError("column", strange[0], known, "--column is OURS=THEIRS")
-    ours = {theirs: name for name, theirs in (renamed or {}).items()}
+    ours = {theirs: name for name, theirs in asked.items()}
     rows = read_rows(path, {*known, *ours})
     first, named = next(rows, (0, list[str]()))
     if not named:
         raise DataError(path, "the file is empty", _FORM)
-    heads = _heads(path, first, [head.strip() for head in named], ours)
+    heads = _heads(path, first, [head.strip() for head in named], ours, known)
     aspects = _aspects(path, first, study, heads)
     places = _Lookup(study)
     votes, seen = [], dict[tuple[str, str, str, str], int]()
@@ -139,9 +140,10 @@ class _Lookup:
         return next((key for key, system in systems.items() if system == named), named)
 
 
-def _heads(path: Path, line: int, named: Sequence[str], ours: Mapping[str, str]) -> list[str]:
-    """Map a file's column names to ours."""
-    heads = [ours.get(head, head) for head in named]
+def _heads(path: Path, line: int, named: Sequence[str], ours: Mapping[str, str], known: Sequence[str]) -> list[str]:
+    """Map a file's column names, in whatever case, to ours."""
+    renamed = [ours.get(head, head) for head in spelt(named, ours)]
+    heads = [head if head in ours.values() else spelt([head], known)[0] for head in renamed]
     if lacking := [theirs for theirs, name in ours.items() if name not in heads]:
         raise DataError(path, f"no column {lacking[0]!r}; there are {_listed(named)}", _FORM, line)
     if twice := [name for name, times in Counter(heads).items() if name and times > 1]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from localemp.data.spreadsheet import read_rows
+from localemp.data.spreadsheet import read_rows, spelt
 from localemp.errors import DataError, OptionError, UnknownNameError
 from localemp.metrics.replies import Replies
 from localemp.studies import empo
@@ -95,7 +95,7 @@ def read_rated_items(
         raise DataError(table, "the file is empty", "its first line names the columns")
     notes: list[str] = []
     renamed = dict(renamed or {})
-    if {head.strip() for head in heads} >= empo.COLUMNS:
+    if {*spelt(heads, empo.COLUMNS)} >= empo.COLUMNS:
         asked = load_questionnaire(aspects or empo.QUESTIONNAIRE)
         systems, notes = empo.read_items(items or empo.items_beside(table))
         renamed = empo.columns(asked, heads) | renamed

@@ -12,6 +12,7 @@ _LINKS = 10  # of a chain of causes
 _OTHER_NETWORKS = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
 # What the resolvers of Linux, macOS and Windows say, where a library has kept only the text.
 _NO_NAME = re.compile(r"name resolution|Name or service not known|nodename nor servname|getaddrinfo failed")
+_NO_NAME_SAID = re.compile(r"\[Errno -?\d+\] (?:Temporary failure in name resolution|Name or service not known)")
 _CODES = re.compile(r"\[(?:Errno|WinError) -?\d+\] ?")
 
 
@@ -29,7 +30,12 @@ def in_words(error: BaseException) -> str:
     line = next(iter(str(error).strip().splitlines()), "")
     if _NO_NAME.search(str(error)):
         return OFFLINE
-    return _CODES.sub("", line).strip() or type(error).__name__
+    return plain_text(line).strip() or type(error).__name__
+
+
+def plain_text(text: str) -> str:
+    """Return a text that was kept of an exception, without numbers of errors."""
+    return _CODES.sub("", _NO_NAME_SAID.sub(OFFLINE, text))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -88,6 +88,13 @@ def test_a_seekers_responses_are_in_one_part_whatever_the_order(tmp_path, pairs)
     assert set(part.values()) == {"train", "dev", "test"}
 
 
+def test_names_of_columns_count_in_any_case(tmp_path, pairs):
+    for name in MECHANISMS.values():
+        head, rows = (pairs / f"{name}-reddit.csv").read_text("utf-8").split("\n", 1)
+        (tmp_path / f"{name}.csv").write_text(f"{head.upper()} \n{rows}", "utf-8")
+    assert read_labelled_pairs(tmp_path).pairs == read_labelled_pairs(pairs).pairs
+
+
 BROKEN = {
     "no header": (lambda text: text.replace("level,", "grade,", 1), "line 1: the header lacks level"),
     "a level of 3": (lambda text: text.replace(",2,", ",3,", 1), "line 2: the level is '3'"),

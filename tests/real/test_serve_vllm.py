@@ -93,6 +93,15 @@ def test_each_model_answers(client, model):
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
+def test_respond_finds_the_server_and_starts_nothing(localemp, server):
+    words = ("respond", "I lost my job today.", "-s", "two-stage", "--json")
+    done = localemp(*words, env={"LOCALEMP_API_KEY": KEY})
+    found = json.loads(done.stdout)
+    assert found["server"] == server[1].removesuffix("/v1"), done.stderr
+    assert found["reply"] == clean_reply(found["stages"][-1]["text"]) != ""
+    assert found["tokens"]["prompt"] > 100 and found["tokens"]["completion"] > 2
+
+
 @pytest.mark.parametrize("temperature", [None, 0], ids=["sampled", "greedy"])
 def test_vllm_holds_the_answers_of_a_flow(client, temperature):
     given = {} if temperature is None else {"temperature": temperature}

@@ -117,6 +117,20 @@ def test_another_setting_is_not_answered(localemp: Localemp, tiny: str, run: str
     assert (done.returncode, f"the server at {run} cannot be used: {told}" in done.stderr) == (2, True), done.stderr
 
 
+def test_a_server_without_a_file_is_used_by_its_address(localemp: Localemp, tiny: str, model: ModelApp) -> None:
+    settings = serve_settings(RunConfig(model="tiny", base_url="http://127.0.0.1:1/v1"))
+    with served(StrategyMiddleware(model.app, settings)) as url:
+        words = ("respond", "My dog died.", "--model", tiny, "--server", f"{url}/v1")
+        done = localemp(*words, "--seed", 7)
+        assert done.stdout == "I hear you: My dog died\n", done.stderr
+        assert done.stderr == f"using the server at {url}; its operator decides on seed, sampling and thinking\n"
+        assert "it does not offer knowledge" in localemp(*words, "-s", "knowledge").stderr
+        assert "you asked for smollm2" in localemp(*words[:2], *words[4:]).stderr
+    assert "it cannot be reached" in localemp(*words).stderr
+    with served(model.app) as url:  # a model's server without strategies
+        assert "it does not offer zero-shot" in localemp(*words[:-1], url).stderr
+
+
 def test_what_only_changes_speed_matches(tiny: str) -> None:
     server = described(tiny)
     config = RunConfig(model=tiny, engine_args={"max_num_seqs": 2}, concurrency=3, strategy="few-shot", shots=4)
@@ -220,4 +234,4 @@ def test_what_is_no_address_is_told(localemp: Localemp, url: str) -> None:
     done = localemp("respond", "Hi.", "--server", url)
     assert (done.returncode, "is not auto, none or an address" in done.stderr) == (2, True)
     both = localemp("respond", "Hi.", "--server", "http://127.0.0.1:9", "--base-url", "http://127.0.0.1:9/v1")
-    assert (both.returncode, "exclude each other" in both.stderr) == (2, True)
+    assert (both.returncode, "--server does nothing with --base-url" in both.stderr) == (2, True)

@@ -35,6 +35,14 @@ def vote(item: str, aspect: str, value: str | int, reply: str = "", rater: str =
             [vote("i0", "Empathy", "k0-1")],
         ),
         (
+            " RATER , Item,ASPECT,Value\nann,i0,Empathy,k0-1\n",
+            [vote("i0", "Empathy", "k0-1")],
+        ),
+        (
+            "Rater;Dialogue;empathy ;COHERENCE\nann;d2;twostage;\n",
+            [vote("i2", "Empathy", "k2-1")],
+        ),
+        (
             "dialogue\tEmpathy\tCoherence\trater\nd2\ttwostage\t\tann\nd3\tequal\tplain\tann\n",
             [vote("i2", "Empathy", "k2-1"), vote("i3", "Empathy", "tie"), vote("i3", "Coherence", "k3-0")],
         ),
@@ -165,8 +173,12 @@ def test_a_mistake_is_named_with_its_line_and_nothing_is_taken(tmp_path, kind, t
 def test_a_column_that_nobody_asks_for_and_an_aspect_without_one_are_told(tmp_path, localemp):
     study = small_study(tmp_path / "s")
     (tmp_path / "f.csv").write_text("rater,item,Empathi,Coherence\nann,i0,tie,tie\n")
-    with pytest.raises(UnknownNameError, match="unknown column 'empathy'"):
-        read_ratings(tmp_path / "f.csv", study, {"empathy": "Empathi"})
+    with pytest.raises(UnknownNameError, match="unknown column 'warmth'"):
+        read_ratings(tmp_path / "f.csv", study, {"warmth": "Empathi"})
+    assert [one.aspect for one in read_ratings(tmp_path / "f.csv", study, {"EMPATHY": "empathi"})] == [
+        "Empathy",
+        "Coherence",
+    ]
     done = localemp("study", "import", "s", "f.csv")
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "1 rating of 1 rater on 1 item")
     assert "note: no rating of Empathy, Informativity; if a column has them, name it: --column Empathy=" in done.stderr

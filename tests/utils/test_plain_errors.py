@@ -8,7 +8,7 @@ import pytest
 
 from localemp.errors import EngineError
 from localemp.runs.run import failure_record
-from localemp.utils.plain_errors import OFFLINE, in_words
+from localemp.utils.plain_errors import OFFLINE, in_words, plain_text
 
 
 def caused(error: Exception, cause: Exception) -> Exception:
@@ -41,6 +41,12 @@ def test_a_circle_of_causes_ends():
     one, other = ValueError("one"), ValueError("other")
     one.__cause__, other.__cause__ = other, one
     assert in_words(one) == "one"
+
+
+def test_a_kept_reason_of_an_older_version_is_plain():
+    kept = "the hub could not be reached: [Errno -2] Name or service not known (check the network)"
+    assert plain_text(kept) == f"the hub could not be reached: {OFFLINE} (check the network)"
+    assert plain_text("[Errno 13] Permission denied: 'x'") == "Permission denied: 'x'"
 
 
 def test_failed_lines_have_plain_words():

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from localemp.engines.vllm.versions import CPU_PACKAGE, vllm_package
+from localemp.utils.machine import gpu
 from localemp.utils.paths import cache_dir
 from localemp.utils.text import one_line, well_formed
 
@@ -45,6 +47,12 @@ def gpu_in_use() -> bool:
     """Return whether this process, that of encoder and COMET, uses a GPU."""
     torch = sys.modules.get("torch")
     return torch is not None and bool(torch.cuda.is_initialized())
+
+
+def spawns() -> bool:
+    """Return whether vLLM's engine will be a new Python process, which imports the main script, rather than a fork."""
+    told = os.environ.get("VLLM_WORKER_MULTIPROC_METHOD")
+    return told == "spawn" or gpu_in_use() or vllm_package() == CPU_PACKAGE or gpu() == "none"
 
 
 def free_gpu_share(lookups_follow: bool = False) -> dict[str, Any]:

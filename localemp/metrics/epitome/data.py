@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from localemp.data.spreadsheet import spelt
 from localemp.data.textfile import iterate_lines
 from localemp.errors import DataError
 from localemp.utils.files import is_file, is_folder
@@ -149,7 +150,7 @@ def _rows(path: Path, digest: "hashlib._Hash") -> Iterator[_Row]:
 
 
 def _header(path: Path, fields: list[str]) -> dict[str, int]:
-    names = [field.strip() for field in fields]
+    names = spelt(fields, COLUMNS)
     if missing := [name for name in COLUMNS if name not in names]:
         raise DataError(path, f"the header lacks {', '.join(missing)}", f"the columns are {', '.join(COLUMNS)}", 1)
     return {name: names.index(name) for name in COLUMNS}
