@@ -341,6 +341,11 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^\w./-]", "-", text).lstrip("./-_") or "model"
 
 
+def is_shipped(name: str) -> bool:
+    """Return whether a profile of this name ships with localemp."""
+    return name in _shipped()
+
+
 def list_profiles() -> list[Profile]:
     """Return the profiles that ship with localemp: chat models first, local ones before hosted ones."""
     profiles = [read_profile(path) for path in _shipped().values()]
