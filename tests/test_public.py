@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import importlib
 import pickle
 import subprocess
 import sys
@@ -113,6 +114,12 @@ def test_heavy_packages_are_imported_only_by_their_owners(module):
             if any(name.partition(".")[0] == module for name in names):
                 found.add(path.relative_to(package).as_posix())
     assert found == owners
+
+
+def test_the_reference_of_profiles_is_up_to_date(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "docs")
+    made = importlib.import_module("make_profiles").reference()
+    assert (REPOSITORY / "docs" / "profiles.md").read_text("utf-8") == made, "run: python docs/make_profiles.py"
 
 
 def test_the_command_reference_is_up_to_date():

@@ -43,6 +43,19 @@ def unused_keys(kind: str, engine: str | None, told: Mapping[str, Any]) -> Itera
     yield from _in_requests(told.get("request", {}))
 
 
+def who_has(name: str) -> str:
+    """Return for which models a key has an effect."""
+    if name in _COMMONSENSE_ONLY:
+        return "commonsense"
+    if name in _OF_WEIGHTS:
+        return "all that run here"
+    if name in _OF_SERVERS or name == "model":
+        return "hosted chat"
+    if name == "chat_template_kwargs":
+        return "chat that runs here"
+    return "chat" if name in CHAT_ONLY or name in ("engine", "merged") else "all"
+
+
 def _in_requests(request: Mapping[str, Any]) -> Iterator[str]:
     """Yield sampling parameters among the further fields of requests, where no manifest would record them."""
     for name in request:

@@ -49,7 +49,7 @@ class Best:
 def find_best(systems: Sequence[System], seed: int = SEED, on_progress: OnProgress = silent) -> Best:
     """Find the best values of every metric that has a direction, and test the others against them.
 
-    A metric has nothing bold with fewer than two values that can be compared.
+    A metric has nothing bold with fewer than two values that can be compared, or with equal ones.
 
     Args:
         systems: All rows.
@@ -69,6 +69,8 @@ def find_best(systems: Sequence[System], seed: int = SEED, on_progress: OnProgre
         best, *others = sorted(values, key=lambda each: -values[each] * _direction(name))
         shown = number(values[best], decimals(name))
         level = {each for each in values if number(values[each], decimals(name)) == shown}
+        if len(level) == len(values):  # nothing stands out
+            continue
         rest = {system.name: system for system in systems if system.name in others}
         of_best = next(system for system in systems if system.name == best)
         ps = {each: _p(testable.get(name), of_best, rest[each], samples, seed) for each in others}

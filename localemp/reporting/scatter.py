@@ -10,7 +10,7 @@ from markupsafe import Markup
 from localemp.reporting.svg import WIDTH, shortened, tag
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 312, 34, 194
-_KEY, _KEY_ROW, _LONGEST = 258, 17, 34
+_KEY, _KEY_ROW, _LONGEST = 258, 17, 30
 _LABEL = (12, 11)  # width and height that a number takes
 _FAR = 17  # between a point and its number, above which a line leads to it
 _DECADES = 8  # the ratio of largest to smallest cost from which the axis is logarithmic

@@ -1,6 +1,7 @@
 """The subject of a report: runs with their replies, scores and settings."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -155,7 +156,8 @@ def named_systems(
 def plain_names(read: Mapping[Path, System], given: Mapping[Path, str]) -> dict[Path, str]:
     """Return names that need no explanation, for tables that leave this machine: model and strategy.
 
-    Runs of which these are the same have the end of their path behind it. Imported replies have the name of their file.
+    Runs of which these are the same have their folder's name behind it, or the hash that it ends in. Imported replies
+    have the name of their file.
 
     Args:
         read: The systems.
@@ -166,9 +168,17 @@ def plain_names(read: Mapping[Path, System], given: Mapping[Path, str]) -> dict[
     names = {}
     for path, folder in folders.items():
         text = described.get(path, "")
-        told = f"{text}: {folder}" if list(described.values()).count(text) > 1 else text
+        told = f"{text}: {_hash_in(folder)}" if list(described.values()).count(text) > 1 else text
         names[path] = given.get(path) or told or folder
-    return names
+    return (
+        names if len(set(names.values())) == len(names) else {path: given.get(path) or folders[path] for path in read}
+    )
+
+
+def _hash_in(folder: str) -> str:
+    """Return the hash at the end of a folder's name, as in MODEL-STRATEGY-HASH; the whole name of others."""
+    found = re.fullmatch(r"[^/]+-([0-9a-f]{8})", folder)
+    return found[1] if found else folder
 
 
 def _called(system: System, name: str) -> System:

@@ -19,6 +19,8 @@ from localemp.serving.matching import flow_of, model_at, options_for, why_not
 from localemp.serving.routes import CHAT
 from localemp.serving.running import RunningServer
 from localemp.strategies.base import Draft, Exemplar, OnStage, Response, Stage
+from localemp.utils.plain_errors import in_words
+from localemp.utils.text import one_line
 
 _TIMEOUT = httpx.Timeout(600.0, connect=10.0)  # a stage before the reply sends nothing while it is written
 
@@ -133,10 +135,8 @@ class ServedResponder:
         except ResponseError as error:
             raise EngineError(f"the server at {url} sent no reply: {error.message}") from error
         except httpx.HTTPError as error:
-            why = str(error) or type(error).__name__
-            raise EngineError(
-                f"the server at {url} does not answer: {why}", "see whether `localemp serve` still runs"
-            ) from error
+            hint = "see whether `localemp serve` still runs"
+            raise EngineError(f"the server at {url} does not answer: {one_line(in_words(error))}", hint) from error
 
 
 async def _read(answer: httpx.Response) -> bytes:

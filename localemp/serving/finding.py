@@ -14,6 +14,7 @@ from localemp.serving.matching import model_at, why_not
 from localemp.serving.running import RunningServer, profile_hash, running_servers
 from localemp.serving.settings import ServeSettings
 from localemp.utils.json_reader import JSONError, parse_json
+from localemp.utils.plain_errors import in_words
 from localemp.utils.text import one_line
 
 AUTO, NONE = "auto", "none"
@@ -142,7 +143,7 @@ def _models(server: RunningServer) -> list[dict[str, Any]]:
     except httpx.TimeoutException as error:
         raise EngineError(f"it did not answer within {_PATIENCE:g} s") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise EngineError(f"it cannot be reached ({one_line(str(error)) or type(error).__name__})") from error
+        raise EngineError(f"it cannot be reached ({one_line(in_words(error))})") from error
     if status == 401:
         raise EngineError("it refuses the key", f"set {KEY_VARIABLE} to one of its keys")
     try:

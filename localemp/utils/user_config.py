@@ -112,7 +112,9 @@ def write_value(key: str, value: Value | None) -> Path:
         DataError: The file is damaged, or cannot be written.
     """
     config = read_config()
-    path = config.path
+    path = config.path.resolve()  # a link to the file, as people keep their settings in a repository, stays one
+    if path.exists() and not path.is_file():  # the null device, which must not be replaced
+        raise DataError(config.path, "not a regular file, so nothing can be set", f"name another file in {VARIABLE}")
     values = {name: old for name, old in config.values.items() if name != key}
     values |= {} if value is None else {key: value}
     before = path.read_text("utf-8-sig") if config.values or config.lines or path.is_file() else _HEAD
@@ -122,9 +124,8 @@ def write_value(key: str, value: Value | None) -> Path:
         text = "".join([_HEAD, *(f"{name} = {_toml(each)}\n" for name, each in values.items())])
     with write_errors(lambda why, hint: DataError(path, why, hint), f"name another file in {VARIABLE}"):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A link to the file, as people keep their settings in a repository, stays one.
-        write_atomically(path.resolve(), text, 0o600)
-    return path
+        write_atomically(path, text, 0o600)
+    return config.path
 
 
 def _with_line(text: str, key: str, line: str | None) -> str:

@@ -1,6 +1,7 @@
 """`localemp config`: the user's defaults, where they count, and what is refused."""
 
 import json
+import os
 import tomllib
 from pathlib import Path
 
@@ -150,3 +151,13 @@ def test_a_default_server_yields_to_what_is_typed(localemp: Localemp, file: Path
     assert localemp("respond", "Hi.", "--script", script).stdout == "Oh.\n"
     assert "it cannot be reached" in localemp("respond", "Hi.").stderr
     assert "is not auto, none or an address" in localemp("config", "set", "server", "gpu1").stderr
+
+
+def test_the_null_device_is_no_file(localemp: Localemp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "devnull", str(tmp_path / "null"))  # the real one is not risked
+    os.mkfifo(tmp_path / "null")
+    monkeypatch.setenv("LOCALEMP_CONFIG", str(tmp_path / "null"))
+    assert localemp("config", "list").returncode == 0
+    done = localemp("config", "set", "model", "llama")
+    assert (done.returncode, "not a regular file" in done.stderr) == (2, True)
+    assert (tmp_path / "null").is_fifo()

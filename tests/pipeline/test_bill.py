@@ -247,7 +247,7 @@ def test_the_command_says_what_was_paid_and_how_to_go_on(tmp_path, mine):
         total = f"cost of the run, all sessions: {service.bill.total:.6f} US dollars"
         assert total in done.stdout
         (failed, *_) = (line for line in lines(tmp_path / "run") if "error" in line)
-        shown = localemp("runs", "show", "run", "--errors", "--index", 0).stdout
+        shown = localemp("runs", "show", "run", "--errors", "--id", failed["id"]).stdout
         assert f"cost: {failed['paid'][0]['cost']:.6f} US dollars" in shown
         assert f"cost: {service.bill.total:.6f} US dollars" in localemp("runs", "show", "run").stdout
         estimate = localemp(*words[:-4], "--estimate", "--budget", 0.0002, "--out", "other")

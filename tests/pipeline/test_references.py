@@ -283,7 +283,9 @@ def test_compare_and_report_have_ppl_where_a_run_has_it(guess):
     assert any(note.text == "Lower is better: PPL." for note in table[0].notes)
     assert "lower is better: PPL" in run("compare", plain, two, "--no-bertscore").output
     third = generate("third", limit=12)
-    cells = {row.name: row.cells[-1] for row in report([plain, third]).tables[0].rows if not row.published}
+    cells = {
+        row.name: row.cells[-1] for row in report({"plain": plain, "third": third}).tables[0].rows if not row.published
+    }
     assert cells["third"].about == "not scored; `localemp score --ppl` adds it"
 
 

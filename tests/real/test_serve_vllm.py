@@ -99,7 +99,7 @@ def test_respond_finds_the_server_and_starts_nothing(localemp, server):
     found = json.loads(done.stdout)
     assert found["server"] == server[1].removesuffix("/v1"), done.stderr
     assert found["reply"] == clean_reply(found["stages"][-1]["text"]) != ""
-    assert None not in found["tokens"].values()
+    assert found["tokens"]["prompt"] > 100 and found["tokens"]["completion"] > 2
 
 
 @pytest.mark.parametrize("temperature", [None, 0], ids=["sampled", "greedy"])

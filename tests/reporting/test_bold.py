@@ -35,6 +35,7 @@ def test_the_best_is_bold_and_what_is_not_significantly_worse(folder, tmp_path):
     for column in ("B-2", "B-4", "Dist-1", "ROUGE-L"):
         assert bold_in(made, column) == ["near", "almost"]
     assert bold_in(made, "Self-BLEU") == ["near", "almost"], "lower is better"
+    assert bold_in(made, "Repetition") == [], "all are equal"
     assert bold_in(made, "Length") == bold_in(made, "Replies") == [], "neither direction is better"
     assert (best.samples, best.untested) == (1000, ())
     assert not any(row.published and cell.bold for table in made.tables for row in table.rows for cell in row.cells)

@@ -193,14 +193,14 @@ def test_rows_need_no_explanation(tmp_path):
     runs = [
         four(tmp_path / "x1", model="llama", shots=1, given=["emotion"], strategy="few-shot"),
         four(tmp_path / "x2", temperature=0.7),
-        four(tmp_path / "x3", temperature=0.0),
+        four(tmp_path / "scripted-zero-shot-0123abcd", temperature=0.0),
     ]
-    names = ["llama few-shot (1 shot, given emotion)", "scripted zero-shot: x2", "scripted zero-shot: x3"]
+    names = ["llama few-shot (1 shot, given emotion)", "scripted zero-shot: x2", "scripted zero-shot: 0123abcd"]
     made = localemp.report(runs, published="none", latex=tmp_path / "t.tex", csv=tmp_path / "t.csv")
     text = (tmp_path / "t.tex").read_text()
     assert [row.name for row in made.tables[0].rows] == names
     assert all(f"    {name} & 4 &" in text for name in names) and "Rows:" not in text
-    by_folder = localemp.report(runs, against="x2")
+    by_folder = localemp.report([*runs, tmp_path / "x1/../x2"], against="x2")
     assert "Against scripted zero-shot: x2, 4 dialogues" in [table.title for table in by_folder.tables]
     localemp.report({"mine": runs[0], "other": runs[1]}, published="none", latex=tmp_path / "t.tex")
     text = (tmp_path / "t.tex").read_text()

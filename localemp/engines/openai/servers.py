@@ -169,6 +169,11 @@ _SERVERS = (
 )
 
 
+def known_servers() -> Sequence[Server]:
+    """Return the servers of which something is known."""
+    return _SERVERS
+
+
 def server_at(url: str) -> Server:
     """Return what is known of the server at a URL, by its host, or its port on this machine."""
     parts = urlsplit(url)
