@@ -123,7 +123,11 @@ def _missing(found: dict[str, dict[str, str]]) -> list[str]:
         for name, what in (
             ("smollm2", "the default model is not downloaded"),
             ("all-mpnet-base-v2", "no encoder for similar"),
-            ("all-minilm-l6-v2", "no encoder for knowledge"),
+            ("all-minilm-l6-v2", "no encoder for knowledge, and for EmbSim of score"),
+            (
+                "roberta-large",
+                "no model for BERTScore of score (1.4 GB, from the hub); EmbSim stands in where it cannot be had",
+            ),
         )
         if found["Weights"].get(name) == "not downloaded"
     ]

@@ -68,7 +68,7 @@ class LogLines:
         if not task.unit and task.total is None:
             return f"{task.task}: {duration(took)}"
         parts, left = [self._units(task)], self._left(task, took)
-        parts += [task.detail or self._speed(task, took)]
+        parts += [task.detail or self._speed(task, took) or f"{duration(took)} so far"]
         parts += [f"{duration(left)} left"] if left is not None else []
         return f"{task.task}: {', '.join(filter(None, parts))}"
 

@@ -23,7 +23,7 @@ from localemp.metrics.base import MeanOfReplies, Metric, Score, Setting, Signatu
 from localemp.metrics.replies import Replies
 from localemp.models import hub
 from localemp.models.checksums import digest_of
-from localemp.models.profiles import HubSource, Profile, load_profile
+from localemp.models.profiles import HubSource, Profile, is_shipped, load_profile
 from localemp.models.weights import Weights, resolve, tensors_sha256
 from localemp.utils.extras import require
 from localemp.utils.once import Once
@@ -235,7 +235,8 @@ def profile_of(model: str) -> Profile:
         LocalempError: There is no such model, or it is no encoder.
     """
     organisation = _ORGANISATIONS.get(model.partition("-")[0])
-    known_to_bert_score = organisation is not None and "/" not in model and not Path(model, "config.json").is_file()
+    own = "/" in model or is_shipped(model) or Path(model, "config.json").is_file()
+    known_to_bert_score = organisation is not None and not own
     return load_profile(f"{organisation}/{model}" if known_to_bert_score else model, "encoder")
 
 

@@ -341,6 +341,11 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^\w./-]", "-", text).lstrip("./-_") or "model"
 
 
+def is_shipped(name: str) -> bool:
+    """Return whether a profile of this name ships with localemp."""
+    return name in _shipped()
+
+
 def list_profiles() -> list[Profile]:
     """Return the profiles that ship with localemp: chat models first, local ones before hosted ones."""
     profiles = [read_profile(path) for path in _shipped().values()]
@@ -379,9 +384,9 @@ def _read_profile(path: Path, is_base: bool = False) -> Profile:
     except ProfileError as error:
         raise ProfileError(f"{path}: {error.message}", error.hint) from error
     except ValidationError as error:
-        raise ProfileError(
-            f"{path}: {format_validation_error(error, _IN_WORDS)}", f"known keys: {', '.join(Profile.model_fields)}"
-        ) from error
+        unknown = any(each["type"] == "extra_forbidden" and len(each["loc"]) == 1 for each in error.errors())
+        hint = f"known keys: {', '.join(Profile.model_fields)}" if unknown else "docs/profiles.md describes every key"
+        raise ProfileError(f"{path}: {format_validation_error(error, _IN_WORDS)}", hint) from error
 
 
 # What a profile with an adapter has from its base's, unless it says it itself.

@@ -101,6 +101,7 @@ def test_pull_of_what_is_there(folder):
     expected = [
         *(str(folder / name) for name in ("train.csv", "valid.csv", "test.csv.gz")),
         f"use it with: --data {folder}",
+        f"before --strategy similar, once: localemp retrieval build --data {folder}",
     ]
     assert [line for line in result.stdout.splitlines() if line.strip()] == expected
 

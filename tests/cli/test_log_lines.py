@@ -58,7 +58,7 @@ def test_a_task_without_units_is_named_at_once_and_its_time_told(lines):
         (Progress("Answering", 60, 90, "dialogues", "2.2 dialogues/s"),
          "Answering: 60 of 90 dialogues, 2.2 dialogues/s, 15 s left"),
         (Progress("Answering", 60, 90, "", "x", failed=3), "Answering: 60 of 90, 3 failed, x, 15 s left"),
-        (Progress("Answering", 0, 90, "dialogues"), "Answering: 0 of 90 dialogues"),
+        (Progress("Answering", 0, 90, "dialogues"), "Answering: 0 of 90 dialogues, 30 s so far"),
     ],
 )  # fmt: skip
 def test_lines(lines, progress, line):

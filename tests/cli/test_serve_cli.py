@@ -43,7 +43,7 @@ def serve(localemp, port, environment):
 
     def serve(*words, env=None, **told):
         process = subprocess.Popen(
-            localemp.command("serve", "--model", "tiny", "--port", port, *words),
+            localemp.command("serve", *(() if "--model" in words else ("--model", "tiny")), "--port", port, *words),
             cwd=localemp.folder,
             env={**os.environ, **environment, "FAKE_VLLM": json.dumps(told), **(env or {})},
             stdout=subprocess.PIPE,
@@ -133,10 +133,15 @@ def test_keys_guard_it_and_are_shown_nowhere(serve, localemp, port):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
         assert (done.returncode == 0) == good, done.stderr
     arguments = [command_line(child) for child in psutil.Process(process.pid).children(recursive=True)]
+    (file,) = (localemp.folder / "cache").glob("servers-*/*.json")  # by which `respond` finds it
+    found = json.loads(file.read_text())
+    assert (found["model"], found["needs_key"], "sk-one" in file.read_text()) == ("tiny", True, False)
+    assert found["url"] == f"http://127.0.0.1:{port}" and file.stat().st_mode & 0o777 == 0o600
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=patience(60))
     assert "sk-" not in text + said + str(arguments) + log_of(localemp)
     assert "warning" not in said
+    assert not file.exists()
 
 
 def test_without_a_key_the_whole_network_is_warned_about(serve):

@@ -248,7 +248,7 @@ for metric in BertScore().metrics():
         [sys.executable, "-c", script], env=os.environ | offline, capture_output=True, text=True, check=True
     )
     said = (
-        "cannot fetch the weights of FacebookAI/roberta-large: the hub was not contacted because HF_HUB_OFFLINE is set"
+        "cannot fetch the weights of roberta-large: the hub was not contacted because HF_HUB_OFFLINE is set"
         " | check the network, or give a folder of weights: --bertscore-model FOLDER | roberta-large | None\n"
     )
     assert done.stdout == 3 * said

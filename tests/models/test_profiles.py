@@ -137,7 +137,7 @@ def test_model_of_another_kind():
     with pytest.raises(OptionError) as caught:
         load_profile("smollm2", "encoder")
     assert "'chat', not 'encoder'" in caught.value.message
-    assert caught.value.hint == "known: all-minilm-l6-v2, all-mpnet-base-v2"
+    assert caught.value.hint == "known: all-minilm-l6-v2, all-mpnet-base-v2, roberta-large"
 
 
 def test_setup_is_also_read_under_its_name_in_version_0_1(tmp_path):
