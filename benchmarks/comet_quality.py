@@ -4,7 +4,8 @@ ATOMIC 2020   the 1,816 five-relation prompts of its evaluation set, greedy and 
               human tail, each relative to the same value for its own answers shuffled among the prompts of a relation.
               A model that gives the same answer to everything scores well and has no lift.
 dialogues     500 test utterances of EmpatheticDialogues: the same values with COMET-BART's inferences as references
-polarity      the same utterances: does xReact contradict the emotion that the speaker was given?
+polarity      the same utterances: does xReact contradict the emotion that the speaker was given? The best beam alone,
+              and what each selection of the `knowledge` strategy leaves; selections never see emotions
 """
 
 import gzip
@@ -12,7 +13,7 @@ import json
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,16 @@ from script import Script, out_option
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from localemp.commonsense.comet import Comet
+from localemp.commonsense.events import paper_event
+from localemp.commonsense.feelings import load_feelings
+from localemp.commonsense.inferences import Beam, Beams
+from localemp.commonsense.selection import Selection, Selector, select_all
 from localemp.data.sources import load_dialogues
 from localemp.models.atomic import RELATIONS
 from localemp.models.profiles import load_profile
 from localemp.models.weights import resolve
+from localemp.prompting.template import load_template
+from localemp.retrieval.encoder import Encoder
 from localemp.utils.machine import machine, versions
 
 SHUFFLES = 20
@@ -43,6 +50,7 @@ UNCLEAR = frozenset(("nostalgic", "sentimental", "surprised"))  # both happy and
 NONE = frozenset(("none",))
 
 Prompt = tuple[str, str]  # event, relation
+SelectInferences = Callable[[Sequence[str], Sequence[Beams]], list[Selection]]
 
 
 @click.command(cls=Script)
@@ -63,6 +71,11 @@ def main(data: Path, name: str, utterances: int, beams: int, show: int, out: Pat
         Comet(weights.folder, query=query, decoder_prompt=profile.decoder_prompt, beams=width, keep=width)
         for width in (1, beams)
     )
+    selectors: dict[str, SelectInferences] = {
+        "all": select_all,
+        "on-topic": selector(feelings=False),
+        "relevant": selector(feelings=True),
+    }
     result = {
         "machine": machine(),
         "versions": versions(),
@@ -70,7 +83,7 @@ def main(data: Path, name: str, utterances: int, beams: int, show: int, out: Pat
         "comet_sha256": weights.digest,
         "beams": beams,
         "atomic2020": atomic2020(data / "comet_bart" / "BART-atomic_2020.json.gz", greedy, wide),
-        "dialogues": dialogues(data, wide, utterances, show),
+        "dialogues": dialogues(data, wide, utterances, show, selectors),
     }
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
@@ -98,7 +111,17 @@ def atomic2020(path: Path, greedy: Comet, wide: Comet) -> dict[str, dict[str, fl
     return result
 
 
-def dialogues(data: Path, comet: Comet, count: int, show: int) -> dict[str, Any]:
+def selector(feelings: bool) -> Selector:
+    """The selection of the paper's prompts, with or without feelings."""
+    settings = load_template("paper").knowledge.select
+    weights = resolve(load_profile(settings.encoder, "encoder"))
+    known = load_feelings(settings.encoder, weights.digest) if feelings else None
+    return Selector(settings, Encoder(weights.folder, "float32"), known)
+
+
+def dialogues(
+    data: Path, comet: Comet, count: int, show: int, selectors: Mapping[str, SelectInferences]
+) -> dict[str, Any]:
     """Agreement with COMET-BART on utterances of real dialogues, and the polarity of xReact."""
     with gzip.open(data / "comet_bart" / "ed_test_comet_linked.jsonl.gz", "rt", encoding="utf-8") as lines:
         linked = [json.loads(line) for line in lines]
@@ -112,7 +135,9 @@ def dialogues(data: Path, comet: Comet, count: int, show: int) -> dict[str, Any]
     rows, labels = [linked[n] for n in chosen], [published[n].emotion or "" for n in chosen]
     prompts = [(row["last_utterance"], relation) for row in rows for relation in RELATIONS]
     references = [row[relation] for row in rows for relation in RELATIONS]
-    answers = best(comet, prompts)
+    utterances, contexts = [row["last_utterance"] for row in rows], [paper_event(published[n]) for n in chosen]
+    found = comet.infer(utterances)
+    answers = [_best(beams[relation]) for beams in found for relation in RELATIONS]
     asked = [number for number, texts in enumerate(references) if texts]  # a filter left some empty
     reacts = answers[RELATIONS.index("xReact") :: len(RELATIONS)]
     theirs = [row["xReact"][0] if row["xReact"] else "" for row in rows]
@@ -123,7 +148,58 @@ def dialogues(data: Path, comet: Comet, count: int, show: int) -> dict[str, Any]
         "polarity, this": polarity(labels, reacts),
         "polarity, this, shuffled": polarity(labels, _shuffled([("", "xReact")] * len(reacts), reacts, 0)),
         "polarity, COMET-BART": polarity(labels, theirs),
+        "selected": {
+            "utterance": selected(labels, utterances, [beams["xReact"] for beams in found], selectors),
+            "utterance, by dialogue": selected(labels, contexts, [beams["xReact"] for beams in found], selectors),
+            "whole context": selected(
+                labels, contexts, [beams["xReact"] for beams in comet.infer(contexts, ["xReact"])], selectors
+            ),
+            "COMET-BART: utterance": selected(labels, utterances, _as_beams(rows), selectors),
+            "COMET-BART: utterance, by dialogue": selected(labels, contexts, _as_beams(rows), selectors),
+        },
     }
+
+
+def selected(
+    labels: Sequence[str],
+    contexts: Sequence[str],
+    beams: Sequence[tuple[Beam, ...]],
+    selectors: Mapping[str, SelectInferences],
+) -> dict[str, dict[str, float]]:
+    """By selection: how many reactions contradict the emotion, of the first ones and of all, and what is lost."""
+    result = {}
+    for name, select in selectors.items():
+        chosen = select(contexts, [{"xReact": each} for each in beams])
+        kept = [one.kept.get("xReact", ()) for one in chosen]
+        first = polarity(labels, [texts[0] if texts else "" for texts in kept])
+        every = polarity(*_flat(labels, kept))
+        before = polarity(*_flat(labels, [[beam.text for beam in each] for each in beams]))
+        right = [figures["judged"] * (1 - figures["contradicting"]) for figures in (every, before)]
+        result[name] = {
+            "first judged": first["judged"],
+            "first contradicting": first["contradicting"],
+            "all judged": every["judged"],
+            "all contradicting": every["contradicting"],
+            "with a reaction": sum(map(bool, kept)) / max(1, sum(map(bool, beams))),
+            "agreeing kept": right[0] / right[1],
+            "contradicting kept": every["judged"]
+            * every["contradicting"]
+            / (before["judged"] * before["contradicting"]),
+        }
+    return result
+
+
+def _flat(labels: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
+    pairs = [(label, text) for label, some in zip(labels, texts, strict=True) for text in some]
+    return [label for label, _ in pairs], [text for _, text in pairs]
+
+
+def _as_beams(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Beam, ...]]:
+    return [tuple(map(Beam, row["xReact"])) for row in rows]
+
+
+def _best(beams: Sequence[Beam]) -> str:
+    return beams[0].text if beams else ""
 
 
 def best(comet: Comet, prompts: Sequence[Prompt]) -> list[str]:
@@ -137,7 +213,7 @@ def best(comet: Comet, prompts: Sequence[Prompt]) -> list[str]:
     found: dict[Prompt, str] = {}
     for asked, events in groups.items():
         for event, inferences in zip(events, comet.infer(events, asked), strict=True):
-            found |= {(event, name): beams[0].text if beams else "" for name, beams in inferences.items()}
+            found |= {(event, name): _best(beams) for name, beams in inferences.items()}
     return [found[prompt] for prompt in prompts]
 
 
@@ -234,6 +310,15 @@ def print_result(result: dict[str, Any]) -> None:
         own, real = result["atomic2020"][f"this, {which}"], result["atomic2020"][f"COMET-BART, {which}"]
         for part in ("bleu1_lift", "exact_lift"):
             console.print(f"{which}: {part.replace('_', ' ')} {own[part] / real[part]:.2f} of COMET-BART's")
+    table = Table(title="xReact against the emotion that the speaker was given, by VADER's sign")
+    names = next(iter(next(iter(result["dialogues"]["selected"].values())).values()))
+    for column in ("event", "selection", *names):
+        table.add_column(column, justify="left" if column in ("event", "selection") else "right")
+    for event, selections in result["dialogues"]["selected"].items():
+        for name, figures in selections.items():
+            cells = [f"{value:.1%}" if isinstance(value, float) else str(value) for value in figures.values()]
+            table.add_row(event, name, *cells)
+    console.print(table)
     for name in ("polarity, this", "polarity, this, shuffled", "polarity, COMET-BART"):
         figures = result["dialogues"][name]
         console.print(f"{name}: {figures['contradicting']:.1%} of {figures['judged']} reactions contradict the emotion")

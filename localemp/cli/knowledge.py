@@ -11,13 +11,20 @@ from localemp.cli.interrupts import resumable
 from localemp.cli.options import data_options, dialogues_of, subset_options, verify_option
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, FilePath
+from localemp.errors import OptionError
 from localemp.utils.formatting import count, share
 from localemp.utils.interrupts import noting
 from localemp.utils.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
     from localemp.commonsense.inferences import EventInferences
+    from localemp.commonsense.selection import Keep, Selection
     from localemp.commonsense.source import InferenceSource
+    from localemp.prompting.template import Template
 
 # Dialogues that are looked up and written together: the more, the more alike are the lengths in a batch of COMET.
 _AT_ONCE = 256
@@ -55,6 +62,10 @@ _device = click.option("--device", help="torch device; by default a GPU if avail
 @_device
 @_variant
 @verify_option
+@click.option(
+    "--select", type=click.Choice(["relevant", "on-topic"]),
+    help="Also show which inferences such a selection puts into a prompt, and why it leaves out the others.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each text.")
 def infer(
     texts: tuple[str, ...],
@@ -64,6 +75,7 @@ def infer(
     keep: int | None,
     device: str | None,
     variant: str,
+    select: "Keep | None",
     as_json: bool,
 ) -> None:
     """Print COMET's inferences for each TEXT, with the score of every beam (log probability per token)."""
@@ -75,20 +87,24 @@ def infer(
     from localemp.models.atomic import RELATIONS
     from localemp.prompting.template import load_template
 
+    if select is not None and as_json:
+        raise OptionError("--select does not apply to --json, which has all inferences", "leave one of them out")
     asked = tuple(name.strip() for name in relations.split(",")) if relations is not None else RELATIONS
     check_events(texts)
     check_relations(asked)
-    event = event_of(load_template(variant).knowledge.event)
+    template = load_template(variant)
+    event = event_of(template.knowledge.event)
     events = [event(Dialogue("text", (text,))) for text in texts]
     with Display() as display:
         source = _source(comet, beams, keep, device, display.on_progress)
         with display.clock("Inferring"):
             answers = source.infer(events, asked)
-    for text, answer in zip(events, answers, strict=True):
+        chosen = _selections(texts, answers, template, select, display.on_progress) if select else None
+    for number, (text, answer) in enumerate(zip(events, answers, strict=True)):
         if as_json:
             click.echo(line_of(Entry(text, answer.beams, cut=answer.cut)), nl=False)
         else:
-            _print(text, answer)
+            _print(text, answer, chosen[number] if chosen else None)
 
 
 @knowledge.command(needs={"seed": ("sample",)})
@@ -182,7 +198,22 @@ def _source(
     return open_source(comet or DEFAULT_COMET, on_progress, beams=beams, keep=keep, device=device)
 
 
-def _print(event: str, answer: "EventInferences") -> None:
+def _selections(
+    texts: "Sequence[str]",
+    answers: "Sequence[EventInferences]",
+    template: "Template",
+    keep: "Keep",
+    on_progress: OnProgress,
+) -> "list[Selection]":
+    from localemp.strategies.knowledge import SELECT, selection_of
+    from localemp.strategies.parts import PartContext
+
+    context = PartContext(template=template, options={SELECT.name: keep}, on_progress=on_progress)
+    select, shorten, _ = selection_of(context)
+    return select(shorten(texts), [answer.beams for answer in answers])
+
+
+def _print(event: str, answer: "EventInferences", selection: "Selection | None" = None) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -190,15 +221,29 @@ def _print(event: str, answer: "EventInferences") -> None:
     table.add_column("Relation")
     table.add_column("Inference", ratio=1)
     table.add_column("Score", justify="right")
+    if selection is not None:
+        table.add_column("In the prompt")
     for relation, beams in answer.beams.items():
         for row, beam in enumerate(beams):
             score = "" if beam.score is None else f"{beam.score:.2f}"
-            table.add_row("" if row else relation, Text(beam.text), score, end_section=row == len(beams) - 1)
+            fate = [] if selection is None else [_fate(selection, relation, beam.text)]
+            table.add_row("" if row else relation, Text(beam.text), score, *fate, end_section=row == len(beams) - 1)
         if not beams:
-            table.add_row(relation, Text("(nothing)", "dim"), "", end_section=True)
+            table.add_row(relation, Text("(nothing)", "dim"), end_section=True)
     show_table(table)
     if answer.cut:
         click.echo(f"the first {count(answer.cut, 'character')} did not fit the encoder")
+
+
+def _fate(selection: "Selection", relation: str, text: str) -> "Text":
+    """Return the rank of a selected inference, or why another one was dropped."""
+    from rich.text import Text
+
+    kept = selection.kept.get(relation, ())
+    if text in kept:
+        return Text(str(kept.index(text) + 1), "bold")
+    reasons = {one.text: one.reason for one in selection.dropped.get(relation, ())}
+    return Text(reasons.get(text, ""), "dim")
 
 
 def _summary(source: "InferenceSource", dialogues: int, seconds: float, out: Path) -> None:

@@ -40,7 +40,7 @@ class InferenceCache:
 
     Raises:
         OptionError: $LOCALEMP_INFERENCES_MAX is not a size.
-        LocalempError: The file cannot be opened or created (a full disk, an invalid path).
+        LocalempError: The file cannot be opened or created (an invalid path).
     """
 
     def __init__(self, path: Path | None = None, max_bytes: int | None = None) -> None:

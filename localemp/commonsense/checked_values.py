@@ -31,7 +31,7 @@ from localemp.commonsense.entries import (
     shrink,
 )
 from localemp.errors import LocalempError
-from localemp.utils.files import is_read_only
+from localemp.utils.files import is_disk_full, is_read_only
 from localemp.utils.formatting import count as number_of
 from localemp.utils.locks import file_lock
 from localemp.utils.plain_errors import in_words
@@ -59,7 +59,7 @@ class CheckedValues:
         former: Reads a file of an earlier version, without checksums.
 
     Raises:
-        LocalempError: The file cannot be opened or created (a full disk, an invalid path).
+        LocalempError: The file cannot be opened or created (an invalid path).
     """
 
     def __init__(self, path: Path, max_bytes: int, former: Callable[[sqlite3.Connection], Entries]) -> None:
@@ -127,8 +127,11 @@ class CheckedValues:
             return otherwise
 
     def _may_write(self, error: Exception) -> bool:
+        # What a full disk has already is used, as what a read-only one has.
         if isinstance(error, OSError):
-            return not is_read_only(error)
+            return not (is_read_only(error) or is_disk_full(error))
+        if _code(error) == sqlite3.SQLITE_FULL:
+            return False
         return _code(error) not in _AMBIGUOUS or os.access(self.path.parent, os.W_OK, effective_ids=True)
 
     def _is_damage(self, error: Exception) -> bool:

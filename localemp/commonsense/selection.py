@@ -3,9 +3,10 @@
 For each relation:
 
 1. Drop beams that say nothing ("none").
-2. Rank the others by a weighted sum of beam probability and cosine similarity to the context.
-3. From the best on, drop those below the cut-off and near duplicates (by words or by cosine similarity), and keep at
-   most a fixed number.
+2. Rank the others by a weighted sum of beam probability, cosine similarity to the context and, for reactions, agreement
+   with the feeling in the context.
+3. From the best on, drop those below the cut-off, reactions that contradict the feeling in the context, and near
+   duplicates (by words or by cosine similarity), and keep at most a fixed number.
 
 The parameters are data, in `[knowledge.select]` of the prompt template; docs/knowledge.md explains them.
 """
@@ -22,19 +23,24 @@ from localemp.commonsense.inferences import Beam, Beams, Inferences
 from localemp.models.atomic import ATOMIC_2020
 
 if TYPE_CHECKING:
+    from localemp.commonsense.feelings import Feelings
     from localemp.retrieval.index import TextEncoder, Vectors
 
-Keep = Literal["relevant", "all"]
+Keep = Literal["relevant", "on-topic", "all"]
+"""What is selected; "on-topic" is "relevant" without a look at feelings, which was once the only rule."""
 
 # Digits of a cosine that do not depend on the other texts of a batch.
 _DIGITS = 4
+
+# Only it says how the speaker feels. After a sad event one may well want to be happy, and a good day may be tiring.
+_REACTION = "xReact"
 
 
 class Select(BaseModel):
     """Parameters of the selection. The names of version 0.1 are still accepted.
 
     Attributes:
-        keep: "relevant" as above, or "all".
+        keep: "relevant" as above, "on-topic" without a look at feelings, or "all".
         encoder: Name of the sentence encoder that compares texts.
         stopwords: Inferences that say nothing ("none"); compared without case and punctuation.
         duplicate_threshold: Cosine similarity at and above which two inferences count as duplicates.
@@ -72,7 +78,8 @@ class Dropped:
 
     Attributes:
         text: The inference.
-        reason: "says nothing", "like: ..." with the duplicate that was kept, "below the cut-off", or "too many".
+        reason: "says nothing", "contradicts the feeling", "below the cut-off", "like: ..." with the duplicate that was
+            kept, or "too many".
         value: The weighted sum; None if the inference says nothing.
     """
 
@@ -100,10 +107,11 @@ class Selector:
     Args:
         settings: The parameters.
         encoder: Embeds inferences and contexts.
+        feelings: Compares reactions with the feeling in the context, in this encoder's space; None to ignore feelings.
     """
 
-    def __init__(self, settings: Select, encoder: "TextEncoder") -> None:
-        self.settings, self.encoder = settings, encoder
+    def __init__(self, settings: Select, encoder: "TextEncoder", feelings: "Feelings | None" = None) -> None:
+        self.settings, self.encoder, self.feelings = settings, encoder, feelings
         self._stopwords = {_bare(text) for text in settings.stopwords}
 
     def __call__(self, contexts: Sequence[str], found: Sequence[Beams]) -> list[Selection]:
@@ -123,7 +131,8 @@ class Selector:
         dropped: dict[str, tuple[Dropped, ...]] = {}
         for relation, beams in found.items():
             min_score = self.settings.min_score.get(relation, self.settings.min_score["other"])
-            chosen, rest = self._rank(context, beams, min_score, row_of, vectors)
+            feelings = self.feelings if relation == _REACTION else None
+            chosen, rest = self._rank(context, beams, min_score, feelings, row_of, vectors)
             if chosen:
                 kept[relation] = tuple(chosen)
             if rest:
@@ -131,19 +140,30 @@ class Selector:
         return Selection(kept, dropped)
 
     def _rank(
-        self, context: str, beams: Sequence[Beam], min_score: float, row_of: Mapping[str, int], vectors: "Vectors"
+        self,
+        context: str,
+        beams: Sequence[Beam],
+        min_score: float,
+        feelings: "Feelings | None",
+        row_of: Mapping[str, int],
+        vectors: "Vectors",
     ) -> tuple[list[str], list[Dropped]]:
         settings = self.settings
 
         def cosine(one: str, other: str) -> float:
             return round(float(vectors[row_of[one]] @ vectors[row_of[other]]), _DIGITS)
 
+        def agreement(text: str) -> float:
+            return round(feelings.agreement(text, vectors[row_of[context]]), _DIGITS) if feelings else 0.0
+
+        feeling_weight = feelings.weight if feelings else 0.0
         dropped = [Dropped(beam.text, "says nothing") for beam in beams if self._says_nothing(beam.text)]
         values: dict[str, float] = {}
         for rank, beam in enumerate(beams):
             if not self._says_nothing(beam.text):
                 certain = 1 / (rank + 2) if beam.score is None else math.exp(min(beam.score, 0.0))
                 value = settings.beam_weight * certain + settings.context_weight * cosine(beam.text, context)
+                value += feeling_weight * agreement(beam.text)
                 values.setdefault(beam.text, round(value, _DIGITS))
         kept: list[str] = []
         # Stable: of equal values, the better beam comes first.
@@ -156,7 +176,9 @@ class Selector:
                 ),
                 None,
             )
-            if value < min_score:
+            if agreement(text) < 0:
+                dropped.append(Dropped(text, "contradicts the feeling", value))
+            elif value < min_score:
                 dropped.append(Dropped(text, "below the cut-off", value))
             elif same is not None:
                 dropped.append(Dropped(text, f"like: {same}", value))

@@ -37,7 +37,7 @@ COMET = Option(
 SELECT = Option(
     name="select",
     type=Keep | None,
-    help="knowledge: use relevant inferences or all; by default as the variant says.",
+    help="knowledge: use relevant inferences, on-topic ones whatever they feel, or all; default: the variant's.",
 )
 
 # Tokens of a chat model for each of COMET's, at most: both have vocabularies of English words.
@@ -192,7 +192,7 @@ def _make_shared(context: PartContext) -> Knowledge:
         settings |= {"knowledge_sha256": store.digest}
     if source is not None:
         settings |= source.settings
-    select, shorten, chosen = _selection(context)
+    select, shorten, chosen = selection_of(context)
     event, settings = event_of(texts.event), settings | chosen
     most: int | None = texts.select.max_per_relation
     if _keep(context) == "all":
@@ -200,10 +200,11 @@ def _make_shared(context: PartContext) -> Knowledge:
     return Knowledge(event, settings, store=store, source=source, select=select, shorten=shorten, most=most)
 
 
-def _selection(
+def selection_of(
     context: PartContext,
 ) -> tuple[SelectInferences, Callable[[Sequence[str]], list[str]], dict[str, Any]]:
     """Return the selection, the function that shortens contexts for it, and its record for the manifest."""
+    from localemp.commonsense.feelings import load_feelings
     from localemp.commonsense.selection import Selector
 
     keep, texts = _keep(context), context.template.knowledge.select
@@ -211,8 +212,12 @@ def _selection(
         return select_all, list, {"select": keep}
     # float32: the model is small, and the selection should not depend on the processor.
     found, encoder = context.encoder(texts.encoder, "float32")
-    recorded = {"select_encoder": texts.encoder, "select_encoder_sha256": found.digest}
-    return Selector(texts, encoder), encoder.ends, {"select": keep, **recorded}
+    # A run without `select_feelings_sha256` was made before feelings counted: `on-topic` resumes it.
+    recorded = {"select": "relevant", "select_encoder": texts.encoder, "select_encoder_sha256": found.digest}
+    feelings = load_feelings(texts.encoder, found.digest) if keep == "relevant" else None
+    if feelings is not None:
+        recorded |= {"select_feelings_sha256": feelings.sha256}
+    return Selector(texts, encoder, feelings), encoder.ends, recorded
 
 
 def _fetch(context: PartContext) -> None:

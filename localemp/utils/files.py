@@ -143,6 +143,13 @@ def is_read_only(error: OSError) -> bool:
     return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
+def has_room(folder: Path) -> bool:
+    """Return whether files can be written to a folder: it exists, is not read-only, and its disk is not full."""
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        return False
+    return os.statvfs(folder).f_bavail > 0
+
+
 def raise_file_limit() -> None:
     """Raise this process's limit of open files as far as it may, up to 65,536; the usual limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -52,6 +52,7 @@ def test_samples_are_answered_and_shown(localemp, script, tmp_path):
     assert manifest["settings"]["strategy"] == "knowledge"
     assert manifest["settings"]["select"] == "relevant"
     assert len(manifest["settings"]["select_encoder_sha256"]) == 64
+    assert len(manifest["settings"]["select_feelings_sha256"]) == 64
     assert len(manifest["settings"]["data_sha256"]) == 64
     assert manifest["sessions"][0]["command"].startswith("localemp generate --script")
 

@@ -57,8 +57,11 @@ def answers(cache):
 
 
 def test_infer_prints_a_table_and_json(localemp, comet):
-    shown = localemp("knowledge", "infer", "my dog died", "i got a new job", "--comet", comet, "--keep", 2)
+    asked = ("knowledge", "infer", "my dog died", "i got a new job", "--comet", comet, "--keep", 2)
+    shown = localemp(*asked, "--select", "relevant")
     assert shown.returncode == 0, shown.stderr
+    assert "In the prompt" in shown.stdout
+    assert "--select does not apply to --json" in localemp(*asked, "--select", "on-topic", "--json").stderr
     assert all(part in shown.stdout for part in ("my dog died", "i got a new job", "xIntent", "xReact", "Score", "-"))
     words = ("knowledge", "infer", "my dog died", "--comet", comet, "--json")
     (line,) = localemp(*words, "--relations", "xReact, oWant", "--beams", 3).stdout.splitlines()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from read_only import only_read, open_folder
 
+from localemp.commonsense import checked_values
 from localemp.commonsense.cache import MAX_SIZE_VARIABLE, InferenceCache
 from localemp.commonsense.entries import insert_and_find
 from localemp.commonsense.inferences import Beam, EventInferences
@@ -337,6 +338,22 @@ def test_where_nothing_may_be_written_what_is_there_is_read(caplog: pytest.LogCa
             cache.close()
         assert caplog.text.count("new inferences are not stored") == 1
         assert known(path, 60) == list(range(50 * there))
+
+
+def test_on_a_full_disk_what_is_there_is_read(path: Path, caplog: pytest.LogCaptureFixture, monkeypatch):
+    fill(path, 0, 50)
+
+    def full(_: Path) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(checked_values, "connect_to_write", full)
+    cache = InferenceCache(path)
+    assert len(cache.get(SETTINGS, [f"event {number}" for number in range(60)], ["xReact"])) == 50
+    cache.put(SETTINGS, {"new": SAD})
+    cache.close()
+    assert caplog.text.count("new inferences are not stored") == 1
 
 
 def test_a_broken_file_that_may_only_be_read_is_not_kept_open():

@@ -1,14 +1,20 @@
 """What of COMET's beams goes into a prompt. The encoder here counts chosen words, so that cosines are known."""
 
+import json
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from localemp.commonsense.feelings import Feelings, load_feelings
 from localemp.commonsense.inferences import Beam
 from localemp.commonsense.selection import Dropped, Select, Selection, Selector, key_of, select_all
+from localemp.prompting.template import load_template
+from localemp.strategies.knowledge import selection_of
+from localemp.utils.paths import resource
 
 WORDS = ("dog", "died", "car", "sad", "vet")
 NUMBERS = {
@@ -164,3 +170,65 @@ def test_keys_of_version_0_1_are_still_read():
     assert Select.model_validate(rest | old) == Select.model_validate(rest | new)
     with pytest.raises(ValidationError, match="most"):
         Select.model_validate(rest | new | {"most": 3})
+
+
+FEELINGS = Feelings(
+    weight=0.1,
+    signs={"happy": 1, "calm": 1, "sad": -1},
+    # Of the places of `Words`, "died" is unpleasant and "vet" pleasant.
+    direction=np.array([0, -2, 0, 0, 2, 0], dtype=np.float32),
+    offset=0.0,
+    sha256="",
+)
+
+
+def feeling_selector(min_score: float = -1) -> Selector:
+    settings = Select(keep="relevant", min_score={"other": min_score}, max_per_relation=3, **NUMBERS)  # type: ignore[arg-type]
+    return Selector(settings, Words(), FEELINGS)
+
+
+def test_a_reaction_that_contradicts_is_dropped_and_one_that_agrees_is_first():
+    texts = ("happy", "a tall car", "not happy", "car sad")
+    (chosen,) = feeling_selector()(["dog died"], [{"xReact": tuple(Beam(text, -1.0) for text in texts)}])
+    assert chosen.kept == {"xReact": ("not happy", "car sad", "a tall car")}
+    assert reasons(chosen) == {"happy": "contradicts the feeling"}
+    pleased = feeling_selector()(["vet"], [{"xReact": (Beam("sad", -1.0), Beam("happy", -1.0))}])
+    assert pleased[0].kept == {"xReact": ("happy",)}
+
+
+def test_feelings_matter_only_for_reactions_and_where_the_context_has_one():
+    (chosen,) = feeling_selector()(["dog died"], [{"xWant": (Beam("happy"),)}])
+    assert chosen.kept == {"xWant": ("happy",)}
+    (chosen,) = feeling_selector()(["a car"], [{"xReact": (Beam("happy"), Beam("sad"))}])
+    assert chosen.kept == {"xReact": ("happy", "sad")}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("to be happy", 1), ("sad, sad", -1), ("not very happy", -1), ("happy and sad", 0), ("gets a dog", 0), ("", 0)],
+)
+def test_feelings_that_a_text_names(text: str, named: float):
+    assert FEELINGS.named(text) == named
+
+
+def test_the_feelings_that_ship_are_for_the_encoder_that_ships():
+    """The direction belongs to one encoder's vectors; with other weights, feelings are ignored."""
+    fitted = json.loads(resource("models", "feelings", "all-minilm-l6-v2.json").read_text("utf-8"))
+    found = load_feelings("all-minilm-l6-v2", fitted["encoder_sha256"])
+    assert found is not None and found.direction.shape == (384,)
+    assert not set(fitted["pleasant"]) & set(fitted["unpleasant"])
+    assert load_feelings("all-minilm-l6-v2", "0" * 64) is load_feelings("all-mpnet-base-v2", "") is None
+
+
+@pytest.mark.parametrize(("keep", "feelings"), [("relevant", True), ("on-topic", False), ("all", False)])
+def test_a_manifest_says_whether_feelings_counted_and_on_topic_is_what_relevant_was(keep: str, feelings: bool):
+    fitted = json.loads(resource("models", "feelings", "all-minilm-l6-v2.json").read_text("utf-8"))
+    weights = SimpleNamespace(digest=fitted["encoder_sha256"])
+    context = SimpleNamespace(
+        template=load_template("paper"),
+        option=lambda _: keep,
+        encoder=lambda *_: (weights, SimpleNamespace(ends=list)),
+    )
+    recorded = selection_of(context)[2]  # type: ignore[arg-type]
+    assert ("select_feelings_sha256" in recorded) == feelings
+    assert recorded["select"] == ("all" if keep == "all" else "relevant")

@@ -170,7 +170,7 @@ def test_a_config_reads_what_json_makes_of_it_and_says_what_differs():
     assert RunConfig(**config.changed()) == config
     assert config.changed().keys() == {"strategy", "shot_indices", "knowledge", "given"}
     assert pickle.loads(pickle.dumps(config)) == replace(config, shots=5) == config
-    with pytest.raises(OptionError, match="--select: Input should be 'relevant' or 'all'"):
+    with pytest.raises(OptionError, match="--select: Input should be 'relevant', 'on-topic' or 'all'"):
         RunConfig(select="some")
     with pytest.raises(UnknownNameError, match="unknown setting 'shot'"):
         RunConfig(shot=5)

@@ -4,10 +4,13 @@ import os
 import stat
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
+from read_only import only_read, open_folder
 
-from localemp.utils.files import open_regular, write_atomically
+from localemp.engines.vllm.process import new_log
+from localemp.utils.files import has_room, open_regular, write_atomically
 from localemp.utils.locks import file_lock
 
 
@@ -103,3 +106,24 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     with open_regular(tmp_path / "file") as file:
         assert file.read() == b"x"
+
+
+def test_where_there_is_room(tmp_path, monkeypatch):
+    assert has_room(tmp_path)
+    assert not has_room(tmp_path / "none")
+    with open_folder() as folder, only_read(folder):
+        assert not has_room(folder)
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=0))
+    assert not has_room(tmp_path)
+
+
+def test_a_log_is_elsewhere_where_the_cache_takes_no_files(monkeypatch):
+    with open_folder() as folder:
+        monkeypatch.setenv("LOCALEMP_CACHE", str(folder))
+        assert new_log().parent == folder / "logs"
+        with only_read(folder):
+            log = new_log("serve")
+            log.write_text("said")
+        assert not log.is_relative_to(folder)
+        log.unlink()
+        log.parent.rmdir()

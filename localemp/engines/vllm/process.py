@@ -3,18 +3,21 @@
 Settings for CPUs, log files, a watchdog that stops them when this process dies, and readable causes of failure.
 """
 
+import contextlib
 import gc
 import math
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from localemp.engines.vllm.versions import CPU_PACKAGE, vllm_package
+from localemp.utils.files import has_room
 from localemp.utils.machine import gpu
 from localemp.utils.paths import cache_dir
 from localemp.utils.text import one_line, well_formed
@@ -26,8 +29,13 @@ SMALL_MACHINE = 4  # cores
 
 
 def new_log(kind: str = "vllm") -> Path:
-    """Return the path of a new log file in localemp's cache."""
-    return cache_dir("logs", f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
+    """Return the path of a new log file: in localemp's cache, or in a temporary folder if that takes no more files."""
+    folder = cache_dir("logs")
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not has_room(folder):
+        folder = Path(tempfile.mkdtemp(prefix="localemp-"))
+    return folder / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
 
 
 CPU_SEEDS = "localemp.engines.vllm.cpu_seeds.Seeds"
