@@ -24,8 +24,9 @@ def details(profile: "Profile") -> dict[str, Any]:
 
     told = redact_settings(profile.model_dump(mode="json"))
     if profile.kind == "chat":
-        sampling = profile.default_sampling.describe()
-        told["sampling"] = {key: value for key, value in sampling.items() if key != "seed"}
+        # Those that every run has, and what the profile sets.
+        sampling, own = profile.default_sampling, profile.sampling.model_dump(mode="json", exclude_none=True)
+        told["sampling"] = {name: getattr(sampling, name) for name in ("max_tokens", "temperature", "top_p")} | own
     else:
         told = {key: value for key, value in told.items() if key not in CHAT_ONLY}
     place = None if profile.hosted else find(profile)
@@ -46,7 +47,7 @@ def rows(profile: "Profile") -> list[tuple[str, str]]:
         told["thinking"] = {key: value for key, value in told["thinking"].items() if key not in ("on", "off")}
     if profile.shut_down:
         told["shut_down"] = profile.notice
-    return [(key.replace("_", " "), _plain(value)) for key, value in told.items() if _is_set(value)]
+    return [(key.replace("_", " "), text) for key, value in told.items() if _is_set(value) and (text := _plain(value))]
 
 
 def tables(profiles: "Sequence[Profile]") -> "list[Table]":

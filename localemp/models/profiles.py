@@ -384,9 +384,9 @@ def _read_profile(path: Path, is_base: bool = False) -> Profile:
     except ProfileError as error:
         raise ProfileError(f"{path}: {error.message}", error.hint) from error
     except ValidationError as error:
-        raise ProfileError(
-            f"{path}: {format_validation_error(error, _IN_WORDS)}", f"known keys: {', '.join(Profile.model_fields)}"
-        ) from error
+        unknown = any(each["type"] == "extra_forbidden" and len(each["loc"]) == 1 for each in error.errors())
+        hint = f"known keys: {', '.join(Profile.model_fields)}" if unknown else "docs/profiles.md describes every key"
+        raise ProfileError(f"{path}: {format_validation_error(error, _IN_WORDS)}", hint) from error
 
 
 # What a profile with an adapter has from its base's, unless it says it itself.

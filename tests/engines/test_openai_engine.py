@@ -456,6 +456,14 @@ async def test_a_further_sampling_parameter_is_sent_and_where_it_is_refused_an_e
         assert len(server.requests) == 2, "it is not asked again without"
 
 
+async def test_a_server_that_does_not_hold_replies_to_choices_is_found_out() -> None:
+    with FakeServer() as server:
+        with pytest.raises(EngineError, match="none of the texts in choice: it ignores structured_outputs"):
+            await ask(server, Sampling(choice=("yes", "no")))
+        assert server.requests[0].body["structured_outputs"] == {"choice": ["yes", "no"]}
+        assert (await ask(server, Sampling(choice=("yes", REPLY)))).text == REPLY
+
+
 async def test_a_temperature_that_is_dropped_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     with FakeServer([refusal("temperature")]) as server:
         await ask(server)

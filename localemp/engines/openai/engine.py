@@ -42,6 +42,7 @@ from localemp.models.price import Price
 from localemp.protocol.errors import ResponseError, ServerError
 from localemp.sampling import Sampling
 from localemp.utils.redaction import redact_settings
+from localemp.utils.text import one_line
 
 INITIAL_BACKOFF = 0.5
 """Seconds before the first retry if the server names no time; doubled for each further retry."""
@@ -256,7 +257,7 @@ class OpenAIEngine(Engine):
         server, limit, prompt = self._target.server, self.context_length, answers.usage.prompt_tokens
         if server.cuts_prompts and limit and prompt and may_be_cut(prompt, limit, messages):
             raise too_long(server, None, sampling.most_tokens, limit)
-        return self._reader.completions(
+        found = self._reader.completions(
             answers,
             messages,
             sampling,
@@ -264,6 +265,14 @@ class OpenAIEngine(Engine):
             seconds=time.perf_counter() - begun - answers.waited if answers.seconds is None else answers.seconds,
             notes=notes,
         )
+        for each in found:
+            if sampling.choice and each.finish_reason == "stop" and each.text.strip() not in sampling.choice:
+                said = one_line(each.text, 60)
+                raise EngineError(
+                    f"{self.base_url} answered {said!r}, none of the texts in choice: it ignores structured_outputs",
+                    "ask a server of vLLM's, or omit choice",
+                )
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Return everything that affects replies, for the manifest; never the key."""

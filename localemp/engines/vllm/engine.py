@@ -298,6 +298,8 @@ class VLLMEngine(AdaptableEngine):
                 form["json"] = sampling.schema
             if form:
                 held = StructuredOutputsParams(**form)
+            if sampling.logit_bias:
+                further["logit_bias"] = dict(sampling.logit_bias)  # texts for keys are for JSON
             if fixed:
                 further |= {"ignore_eos": True, "min_tokens": 0, "stop_token_ids": []}
             return SamplingParams(
