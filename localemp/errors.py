@@ -28,6 +28,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 _LONGEST_LIST = 320  # characters: four lines of a terminal
+_BESIDE = 240  # beside the name that was probably meant
 _CLOSEST = 5
 
 
@@ -81,7 +82,7 @@ def suggestion(name: str, known: Iterable[str], all_in: str = "") -> str:
     near = _near(name, names, _CLOSEST)
     if not names:
         return "none exists yet"
-    if len(whole := ", ".join(names)) <= _LONGEST_LIST:
+    if len(whole := ", ".join(names)) <= (_BESIDE if near else _LONGEST_LIST):
         listed = f"known: {whole}"
     else:
         others = near[1:] if near else _near(name, names, _CLOSEST, cutoff=0)

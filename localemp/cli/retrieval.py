@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from localemp.cli.command import Group
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import pool_options, verify_option
 from localemp.cli.registered import RegisteredOptions
@@ -19,7 +20,7 @@ def _options() -> "tuple[Option, ...]":
     return POOL, ENCODER, ENCODER_DTYPE
 
 
-@click.group()
+@click.group(cls=Group)
 def retrieval() -> None:
     """Embed the training dialogues that `similar` finds its exemplars in."""
 

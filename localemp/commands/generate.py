@@ -22,6 +22,7 @@ from localemp.pipeline.pipeline import Pipeline
 from localemp.pipeline.ray_driver import answer_batches_on_cluster, check_actors
 from localemp.pipeline.schedule import answer_batches
 from localemp.runs.bill import Bill
+from localemp.runs.order import in_order
 from localemp.runs.run import read_lines
 from localemp.runs.truncation import Truncation, truncation_of
 from localemp.utils.asynchronous import run_here
@@ -69,7 +70,8 @@ class GenerateResult:
         """
         chosen = self.answered[:limit]
         wanted = set(chosen)
-        kept = {record["id"]: record for _, record in read_lines(self.folder) if record["id"] in wanted}
+        lines = (line for line in read_lines(self.folder) if line[1]["id"] in wanted)
+        kept = {record["id"]: record for record in in_order(self.folder, lines)}
         return [kept[name] for name in chosen]
 
     def truncation(self) -> Truncation:

@@ -67,6 +67,9 @@ def test_a_run_that_kept_no_positions_has_them_from_its_data(tmp_path, script, m
     (run / "manifest.json").write_text(json.dumps(manifest))
     assert ids(read_records(run)) == list(replies_of_run(run).ids) == names
     assert knows_positions(outline(run))
+    again = generate(data="talks.jsonl", script=script)
+    assert (again.folder, again.tally) == (run, None)
+    assert numbers_of(again.records(2)) == [0, 1]
 
 
 @pytest.mark.parametrize("command", ["localemp generate --data gone.jsonl", "an 'open quotation", "-d", "--data=x -dy"])
