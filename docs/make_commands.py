@@ -20,7 +20,8 @@ def reference() -> str:
     os.environ.pop("LOCALEMP_MODEL", None)
     parts = ["# Commands\n\nMade by `python docs/make_commands.py` from `localemp --help`.\n"]
     # As click makes it when the command is run; a command keeps the first help option that it was asked for.
-    root = click.Context(cli, info_name="localemp", terminal_width=100, max_content_width=100, **cli.context_settings)
+    settings = {**cli.context_settings, "terminal_width": 100, "max_content_width": 100}
+    root = click.Context(cli, info_name="localemp", **settings)
     for names, context in _contexts(root):
         parts.append(f"## {names}\n\n```\n{context.get_help()}\n```\n")
     return "\n".join(parts)

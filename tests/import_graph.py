@@ -47,7 +47,7 @@ def package_graph() -> Graph:
 
 def _place(module: str) -> str | None:
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 else None
+    return parts[1] if len(parts) > 1 and parts[1] != "__main__" else None
 
 
 def circles(graph: Graph) -> list[list[str]]:

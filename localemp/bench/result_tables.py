@@ -1,14 +1,15 @@
 """Results of benchmarks as tables for page and Markdown, with the origin of each result."""
 
-import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from localemp.bench.quantities import QUANTITIES
 from localemp.bench.result import Point, Result
 from localemp.reporting.tables import NOT_GIVEN, Cell, Note, Row, Table
+from localemp.utils.formatting import plain
 
 _TOO_MUCH = (
     "A share above 100 % is not real: the device was busy while its rates were measured, or this work runs from a "
@@ -49,7 +50,7 @@ class Named:
         result = self.result
         facts = [f"{name} {text}" for name, text in self._machine.items()]
         return "; ".join(
-            [result.created, *facts, *(f"{name}: {_text(each)}" for name, each in result.settings.items())]
+            [result.created, *facts, *(f"{name}: {plain(each)}" for name, each in result.settings.items())]
         )
 
     @property
@@ -57,7 +58,7 @@ class Named:
         """The same as pairs of names and texts, the command first."""
         result = self.result
         facts = {"command": result.command, "began": result.created, **self._machine}
-        return [*facts.items(), *((name, _text(value)) for name, value in result.settings.items())]
+        return [*facts.items(), *_flat(result.settings)]
 
     @property
     def _machine(self) -> dict[str, str]:
@@ -128,5 +129,10 @@ def _cell(point: Point, name: str) -> Cell:
     return Cell(shown if low == high else f"{shown} ({low.removesuffix(' %')}–{high.removesuffix(' %')})", middle, told)
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield settings as names and texts, one for each key of a table in them."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}: {inner}", text) for inner, text in _flat(value))
+        else:
+            yield name, plain(value)

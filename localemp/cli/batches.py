@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.command import Group
+from localemp.cli.completion import complete_runs
 from localemp.cli.tables import show_table
 from localemp.cli.types import PATH
 from localemp.utils.formatting import count
@@ -28,7 +29,7 @@ def batches() -> None:
 
 
 @batches.command(name="list")
-@click.argument("run", type=PATH)
+@click.argument("run", type=PATH, shell_complete=complete_runs)
 @_base_url
 @_json
 def list_(run: Path, base_url: str | None, as_json: bool) -> None:
@@ -39,7 +40,7 @@ def list_(run: Path, base_url: str | None, as_json: bool) -> None:
 
 
 @batches.command()
-@click.argument("run", type=PATH)
+@click.argument("run", type=PATH, shell_complete=complete_runs)
 @_base_url
 @_json
 def cancel(run: Path, base_url: str | None, as_json: bool) -> None:

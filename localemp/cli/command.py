@@ -65,7 +65,8 @@ class Group(click.Group):
         Raises:
             UnknownNameError: There is none.
         """
-        if (found := super().get_command(ctx, cmd_name)) is None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and not ctx.resilient_parsing:  # as completion does
             raise UnknownNameError("command", cmd_name, self.list_commands(ctx))
         return found
 

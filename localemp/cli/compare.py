@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from localemp.cli.compare_all import print_all
+from localemp.cli.completion import complete_runs
 from localemp.cli.registered import RegisteredOptions
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, PATH
@@ -28,7 +29,7 @@ def _options() -> "tuple[Option, ...]":
 
 
 @click.command(cls=RegisteredOptions, registered=_options, after="bertscore")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...", type=PATH)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...", type=PATH, shell_complete=complete_runs)
 @click.option(
     "--baseline",
     type=PATH,

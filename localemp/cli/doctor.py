@@ -28,8 +28,10 @@ def doctor(as_json: bool) -> None:
     found["Defaults"] = _defaults()
     found |= {"Servers": servers} if (servers := _servers()) else {}
     plugins = _plugins()
+    verdict, following = _verdict(found)
     if as_json:
-        click.echo(json.dumps(found | {"Plug-ins": [asdict(plugin) for plugin in plugins]}, indent=2))
+        told = {"Plug-ins": [asdict(plugin) for plugin in plugins], "Verdict": verdict, "Next": following}
+        click.echo(json.dumps(found | told, indent=2))
         return
     table = Table(show_header=False, box=None)
     shown = {
@@ -43,6 +45,23 @@ def doctor(as_json: bool) -> None:
     broken = dict.fromkeys(plugin.package for plugin in plugins if plugin.error)
     for step in [*_missing(found), *(f"repair {name}, or remove it: pip uninstall {name}" for name in broken)]:
         click.echo(f"hint: {step}")
+    click.echo(f"{click.style(verdict, bold=True)}\nnext: {following}")
+
+
+def _verdict(found: dict[str, dict[str, str]]) -> tuple[str, str]:
+    """Return in a sentence what this machine is ready for, and the command to go on with."""
+    from localemp.engines.vllm.versions import vllm_version
+    from localemp.utils.extras import engine_extra, install_command
+
+    keys = [name for name, state in found["Keys"].items() if state == "set" and name != "HF_TOKEN"]
+    hosted = f"models of a service too ({', '.join(keys)})" if keys else "models of a service need a key"
+    example = 'respond "I lost my job today."'
+    version = vllm_version()
+    if version is None:
+        verdict = f"Not ready for models on this machine: vLLM is not installed. {hosted[0].upper()}{hosted[1:]}."
+        return verdict, f"localemp {example} --model gpt-6-luna" if keys else install_command(engine_extra())
+    where = "the CPU, so small models only" if found["Machine"]["GPU"] == "none" else found["Machine"]["GPU"]
+    return f"Ready: models run here with vLLM {version} on {where}; {hosted}.", f"localemp {example}"
 
 
 def _cache() -> dict[str, str]:

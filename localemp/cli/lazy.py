@@ -30,6 +30,8 @@ class LazyGroup(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command; for an unknown one, the error lists the known ones."""
         if cmd_name not in self.commands_of:
+            if ctx.resilient_parsing:  # as completion does
+                return None
             raise UnknownNameError("command", cmd_name, self.commands_of)
         module = importlib.import_module(f"localemp.cli.{self.commands_of[cmd_name][0]}")
         name = f"{cmd_name}_" if iskeyword(cmd_name) or hasattr(builtins, cmd_name) else cmd_name

@@ -37,8 +37,13 @@ COMMANDS = {
     "models": ("models", "List, show and fetch models, and fit the one that EPITOME needs."),
     "data": ("data", "Count dialogues, and fetch EmpatheticDialogues."),
     "config": ("config", "Set defaults of options, such as the model."),
+    "completion": ("completion", "Print what makes a shell complete commands and names."),
     "doctor": ("doctor", "Check this machine, and what is missing."),
 }
+
+
+# Help is as wide as the terminal.
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 10_000}
 
 
 class RootGroup(LazyGroup):
@@ -56,7 +61,7 @@ class RootGroup(LazyGroup):
             raise
 
 
-@click.group(cls=RootGroup, commands_of=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=RootGroup, commands_of=COMMANDS, context_settings=_CONTEXT)
 @click.version_option(package_name="localemp")
 def cli() -> None:
     """Empathetic replies from open language models, by the methods of Qian, Zhang and Liu (2023).

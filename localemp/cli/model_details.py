@@ -59,7 +59,7 @@ def tables(profiles: "Sequence[Profile]") -> "list[Table]":
         _table(
             "Chat models that run here",
             [profile for profile in chat if not profile.hosted],
-            {"weights": _weights, "context": _context, "licence": lambda profile: profile.licence or ""},
+            {"weights from": _source, "size": _size, "here": _here},
         ),
         _table(
             "Chat models of a service",
@@ -69,18 +69,17 @@ def tables(profiles: "Sequence[Profile]") -> "list[Table]":
             ),
             {
                 "service": lambda profile: _service(profile.base_url or OPENAI_URL),
-                "context": _context,
                 "price": _short_price,
-                "end": _end,
+                "end, and then": _end,
             },
         ),
         _table(
-            "Models for lookups",
+            "Models for lookups: encoders and COMET",
             [profile for profile in profiles if profile.kind != "chat"],
             {
-                "kind": lambda profile: profile.kind,
-                "weights": _weights,
-                "licence": lambda profile: profile.licence or "",
+                "weights from": _source,
+                "size": _size,
+                "here": _here,
             },
         ),
     ]
@@ -123,22 +122,37 @@ def _table(title: str, profiles: "Sequence[Profile]", columns: "dict[str, Callab
     table = Table(box=None, header_style="bold", title=title, title_justify="left")
     table.add_column("model", no_wrap=True)
     for header in columns:
-        table.add_column(header, justify="right" if header in ("context", "price") else "left")
+        table.add_column(header, overflow="fold", justify="right" if header in ("price", "size") else "left")
     for profile in profiles:
         table.add_row(profile.name, *(tell(profile) for tell in columns.values()))
     return table
 
 
-def _weights(profile: "Profile") -> str:
-    """Return where the weights are, or come from."""
+def _source(profile: "Profile") -> str:
+    """Return where the weights come from: an id on the hub, packages, or a model and an adapter."""
+    if profile.merged:
+        return f"{profile.merged.base} + {profile.merged.adapter.name}"
+    if profile.path:
+        return f"{profile.path.parent.name}/{profile.path.name}"
+    if profile.hub:
+        return profile.hub.id
+    return ", ".join(profile.package.requirements) if profile.package else ""
+
+
+def _size(profile: "Profile") -> str:
+    """Return how large the weights are: here, or where they come from."""
     from localemp.models.weights import find
 
     if place := find(profile):
-        return f"{'merged here' if profile.merged else 'downloaded'}, {size(place.bytes)}"
-    if profile.merged:
-        return f"to merge: {profile.merged.base} + {profile.merged.adapter.name}"
-    sources = [("hub", profile.hub), ("package", profile.package)]
-    return "to fetch: " + ", ".join(name for name, source in sources if source)
+        return size(place.bytes)
+    known = [source.bytes for source in (profile.hub, profile.package) if source and source.bytes]
+    return size(known[0]) if known else "unknown"
+
+
+def _here(profile: "Profile") -> str:
+    from localemp.models.weights import find
+
+    return "yes" if find(profile) else "no"
 
 
 def _service(url: str) -> str:
@@ -148,10 +162,6 @@ def _service(url: str) -> str:
     return server_at(url).name or for_terminal(urlsplit(url).netloc)
 
 
-def _context(profile: "Profile") -> str:
-    return f"{profile.context_length:,}" if profile.context_length else ""
-
-
 def _short_price(profile: "Profile") -> str:
     if profile.is_off:
         return ""
@@ -159,7 +169,11 @@ def _short_price(profile: "Profile") -> str:
 
 
 def _end(profile: "Profile") -> str:
-    return _end_of(profile.shut_down, profile.successor)
+    """Return when the service ends the model and what it names instead, as short as it can be said."""
+    if profile.shut_down is None:
+        return ""
+    ended = "off " if profile.is_off else ""
+    return f"{ended}{profile.shut_down}" + (f", {profile.successor}" if profile.successor else "")
 
 
 def _end_of(shut_down: date | None, successor: str | None) -> str:

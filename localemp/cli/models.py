@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.command import Group
+from localemp.cli.completion import complete_models
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME, PATH
 
@@ -35,11 +36,12 @@ def list_models(as_json: bool) -> None:
         return
     for table in tables(profiles):
         show_table(table)
-    click.echo("The price is the list price of a million prompt / completion tokens; `models show` has date and tiers.")
+    click.echo("`models show NAME` has licence, context and prices by tier, `models pull NAME` fetches weights.")
+    click.echo("Prices are list prices of a million prompt / completion tokens, in US dollars.")
 
 
 @models.command("show")
-@click.argument("name", type=NAME)
+@click.argument("name", type=NAME, shell_complete=complete_models)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_model(name: str, as_json: bool) -> None:
     """Show the profile of the model NAME, which is anything that --model accepts."""
@@ -61,7 +63,7 @@ def show_model(name: str, as_json: bool) -> None:
 
 
 @models.command("check")
-@click.argument("names", nargs=-1, type=NAME, metavar="[NAME]...")
+@click.argument("names", nargs=-1, type=NAME, metavar="[NAME]...", shell_complete=complete_models)
 @click.option("--base-url", metavar="URL", help="The server to ask; by default that of each model's profile.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check_models(names: tuple[str, ...], base_url: str | None, as_json: bool) -> None:
@@ -90,7 +92,7 @@ def check_models(names: tuple[str, ...], base_url: str | None, as_json: bool) ->
 
 
 @models.command("pull")
-@click.argument("name", type=NAME)
+@click.argument("name", type=NAME, shell_complete=complete_models)
 @click.option("--force", is_flag=True, help="Fetch again even if the weights are valid.")
 def pull_model(name: str, force: bool) -> None:
     """Fetch the weights of the model NAME, or repair them."""

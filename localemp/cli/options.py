@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from localemp.cli.command import was_typed
+from localemp.cli.completion import complete_models, complete_strategies
 from localemp.cli.defaults import KEYS, DefaultableOption
 from localemp.cli.types import NAME, SERVER, FilePath
 
@@ -23,7 +24,7 @@ _THERE = FilePath(exists=True, dir_okay=False)
 _defaultable = partial(click.option, cls=DefaultableOption)
 
 _NAME = _defaultable(
-    "--model", "-m", type=NAME, default="smollm2", show_default=True,
+    "--model", "-m", type=NAME, default="smollm2", show_default=True, shell_complete=complete_models,
     help="A name (`localemp models list`), a Hugging Face id, a folder of weights or a profile (.toml).",
 )  # fmt: skip
 
@@ -153,7 +154,7 @@ _TRIM = click.option(
 )  # fmt: skip
 
 _STRATEGY = (
-    _defaultable("--strategy", "-s", default="zero-shot", show_default=True,
+    _defaultable("--strategy", "-s", default="zero-shot", show_default=True, shell_complete=complete_strategies,
                  help="A strategy of the list below, a flow of your own (./mine.toml) or code (./mine.py:Mine, "
                       "mine:Mine); several are joined by + (similar+two-stage)."),
     *_PROMPTS,

@@ -6,6 +6,7 @@ from typing import Literal
 import click
 
 from localemp.cli.command import Command
+from localemp.cli.completion import complete_runs
 from localemp.cli.tables import echo_written, print_tables, published_option, table_options
 from localemp.cli.types import PATH
 
@@ -13,7 +14,7 @@ _OUT = PATH
 
 
 @click.command(cls=Command, needs={"title": ("html",), "cases": ("html",)})
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH, shell_complete=complete_runs)
 @click.option("--html", type=_OUT, help="Write one self-contained page: tables, figures, case study.")
 @table_options
 @click.option(

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from localemp.cli.command import Group
+from localemp.cli.completion import complete_runs
 from localemp.cli.one_dialogue import find_place, id_option, index_option
 from localemp.cli.run_list import list_
 from localemp.cli.types import PATH
@@ -24,7 +25,7 @@ runs.add_command(verify)
 
 
 @runs.command(excludes={"limit": ("index", "name")})
-@click.argument("run", type=PATH)
+@click.argument("run", type=PATH, shell_complete=complete_runs)
 @index_option
 @id_option
 @click.option("--errors", is_flag=True, help="Show only failures.")
@@ -77,7 +78,7 @@ def show(run: Path, index: int | None, name: str | None, errors: bool, limit: in
 
 
 @runs.command()
-@click.argument("given", nargs=-1, required=True, metavar="RUN...", type=PATH)
+@click.argument("given", nargs=-1, required=True, metavar="RUN...", type=PATH, shell_complete=complete_runs)
 @click.option("--csv", type=PATH, metavar="FILE", help="Write comma-separated values, for a spreadsheet.")
 @click.option("--parquet", type=PATH, metavar="FILE", help="Write Parquet.")
 @click.option("--jsonl", type=PATH, metavar="FILE", help="Write JSON lines.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
+from localemp.cli.completion import complete_runs
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import hosted_options, verify_option
 from localemp.cli.registered import RegisteredOptions
@@ -43,7 +44,7 @@ def _options() -> "tuple[Option, ...]":
     },
     excludes={"verbose": ("as_json",)},
 )
-@click.argument("runs", nargs=-1, metavar="[RUN]...", type=_FILE)
+@click.argument("runs", nargs=-1, metavar="[RUN]...", type=_FILE, shell_complete=complete_runs)
 @click.option(
     "--import",
     "imports",

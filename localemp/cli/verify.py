@@ -8,6 +8,7 @@ import click
 
 from localemp.cli.bench.options import number_list
 from localemp.cli.command import Command
+from localemp.cli.completion import complete_runs
 from localemp.cli.types import NAME, PATH, FilePath
 from localemp.utils.formatting import count
 from localemp.utils.text import for_terminal, json_text
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("run", type=PATH)
+@click.argument("run", type=PATH, shell_complete=complete_runs)
 @click.option("--sample", type=click.IntRange(min=1), default=50, show_default=True, help="Replies to ask for again.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the sample, and of the order of requests.")
 @click.option(

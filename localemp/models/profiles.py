@@ -62,10 +62,12 @@ class HubSource(_Table):
     Attributes:
         id: "organisation/name".
         revision: A commit, tag or branch; None for the main branch.
+        bytes: Size of the weights, about; None if unknown.
     """
 
     id: Annotated[str, StringConstraints(pattern=f"^{_HUB_ID}$")]
     revision: str | None = None
+    bytes: Annotated[int, Field(gt=0, lt=2**53)] | None = None
 
 
 class PackageSource(_Table):

@@ -1,11 +1,11 @@
 """The provenance of runs: a table of the differences between them, and a list of what all share."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from localemp.reporting.systems import System
 from localemp.reporting.tables import NOT_GIVEN, Cell, Row, Table
+from localemp.utils.formatting import plain
 
 # Not worth a row of its own: what a nested value holds is shown under its own name.
 _NESTED = ("sampling", "versions", "machine", "engine_args", "chat_template_kwargs")
@@ -60,8 +60,7 @@ def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
         if name in _NESTED and isinstance(value, Mapping):
             flat |= _flat(value, name)
         elif value not in (None, [], {}, ""):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            flat[f"{name} ({above})" if above in ("sampling", "engine_args") else name] = text
+            flat[f"{name} ({above})" if above in ("sampling", "engine_args") else name] = plain(value)
     return flat
 
 

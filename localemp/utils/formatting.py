@@ -1,4 +1,6 @@
-"""Numbers as text: with their noun, as a share, in MB or GB."""
+"""Numbers as text: with their noun, as a share, in MB or GB; and values of settings."""
+
+from collections.abc import Mapping, Sequence
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
@@ -47,3 +49,14 @@ def of_which_thinking(tokens: int | None) -> str:
     if tokens is None:
         return ", of which thinking is unknown"
     return f", of which thinking {tokens:,}" if tokens else ""
+
+
+def plain(value: object) -> str:
+    """Return a value of settings as people write it: "yes", "a, b", "temperature 0.7, top_p 0.9"."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {plain(each)}" for name, each in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(plain(each) for each in value)
+    return "" if value is None else str(value)

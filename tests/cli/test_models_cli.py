@@ -33,10 +33,11 @@ def test_list():
     result = localemp_models("list")
     assert result.exit_code == 0
     rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.startswith(" ") and line.split()}
-    assert "to fetch: hub" in rows["smollm2-plain"]
-    assert "to merge: smollm2-plain + smollm2-listener" in rows["smollm2"]
-    assert "gpt-3.5-turbo-instruct" in rows
-    assert "shut down" in rows["gpt-3.5-turbo-instruct"]
+    assert rows["llama"].split() == ["llama", "meta-llama/Llama-3.1-8B-Instruct", "16.1", "GB", "no"]
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct" in rows["smollm2-plain"]
+    assert "smollm2-plain + smollm2-listener" in rows["smollm2"]
+    assert "off 2026-09-28, gpt-6-luna" in rows["gpt-3.5-turbo-instruct"]
+    assert "$0.1 / $0.5" in rows["gpt-6-luna"]
 
 
 def test_list_as_json():

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from localemp.cli.messages import unexpected
-from localemp.utils.extras import install_command
+from localemp.engines.vllm import versions
+from localemp.utils.extras import engine_extra, install_command
 
 
 def test_help_lists_every_command_and_unknown_ones_are_an_error(localemp):
@@ -24,6 +25,18 @@ def test_doctor_says_what_is_here_and_never_shows_a_key(localemp, tmp_path):
     assert found["Weights"]["smollm2"] == "not downloaded"
     told = localemp("doctor", env={"LOCALEMP_CACHE": str(tmp_path / "none")})
     assert "localemp models pull smollm2" in told.stdout
+    verdict, following = told.stdout.splitlines()[-2:]
+    assert (found["Verdict"].split()[0], verdict.split()[0]) == ("Ready:", "Ready:")
+    assert "need a key" in verdict and "(OPENAI_API_KEY)" in found["Verdict"]
+    assert following == f"next: {found['Next']}" == 'next: localemp respond "I lost my job today."'
+
+
+def test_doctor_says_what_to_install_without_an_engine(localemp, monkeypatch):
+    monkeypatch.setattr(versions, "vllm_version", lambda: None)
+    for key, following in (("", install_command(engine_extra())), ("sk-1", "--model gpt-6-luna")):
+        done = localemp("doctor", env={"OPENAI_API_KEY": key})
+        assert "Not ready for models on this machine: vLLM is not installed" in done.stdout
+        assert done.stdout.rstrip().endswith(following)
 
 
 def test_prompts_show_prints_both_stages_of_a_hosted_model(localemp):

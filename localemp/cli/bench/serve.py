@@ -11,6 +11,7 @@ import click
 
 from localemp.cli.bench.options import default_out, measured, number_list, out_option, repeats_option
 from localemp.cli.command import Command
+from localemp.cli.completion import complete_models
 from localemp.cli.options import adapter_option, data_options, dialogues_of
 from localemp.cli.types import NAME
 from localemp.serving.api_key import KEY_VARIABLE
@@ -35,7 +36,7 @@ RATES, CONCURRENCY = (1.0, 2.0, 4.0, math.inf), (1, 8, 32)
     "LOCALEMP_API_KEY or OPENAI_API_KEY; for OpenAI only from the latter.",
 )  # fmt: skip
 @click.option(
-    "--model", "-m", type=NAME, default="smollm2", show_default=True,
+    "--model", "-m", type=NAME, default="smollm2", show_default=True, shell_complete=complete_models,
     help="With --url the server's name of a model; otherwise any model of `localemp serve`.",
 )  # fmt: skip
 @adapter_option

@@ -1,5 +1,6 @@
 """`localemp experiment list`: experiments, and the bundled plans."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,11 @@ def list_(parent: Path, as_json: bool) -> None:
         click.echo(json_text({"experiments": experiments, "plans": plans}, indent=2))
     else:
         _print_experiments(parent, experiments)
+        width = shutil.get_terminal_size().columns
         click.echo("bundled plans (`localemp experiment show NAME`):")
         for name, about in plans.items():
-            click.echo(for_terminal(f"  {name:<13} {about}"))
+            told = for_terminal(f"{name:<13} {about}")
+            click.echo(click.wrap_text(told, width, initial_indent="  ", subsequent_indent=" " * 16))
     for message in damaged:
         click.echo(for_terminal(f"warning: {message}"), err=True)
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from localemp.cli.completion import complete_models
 from localemp.cli.defaults import DefaultableOption
 from localemp.cli.interrupts import resumable
 from localemp.cli.options import (
@@ -54,7 +55,7 @@ class RunCommand(StrategyCommand):
 
 @click.command(cls=RunCommand, needs=NEEDS, excludes=EXCLUDES)
 @click.argument("plan", type=NAME)
-@click.option("--model", "-m", "models", type=NAME, multiple=True,
+@click.option("--model", "-m", "models", type=NAME, multiple=True, shell_complete=complete_models,
               help="A model for all rows, instead of the plan's; may be repeated.")  # fmt: skip
 @row_options
 @cluster_options

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localemp.cli.command import Command
+from localemp.cli.completion import complete_models
 from localemp.cli.experiment.summary import failures
 from localemp.cli.tables import show_table
 from localemp.cli.types import NAME
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("what", type=NAME, metavar="FOLDER|PLAN")
-@click.option("--model", "-m", "models", type=NAME, multiple=True,
+@click.option("--model", "-m", "models", type=NAME, multiple=True, shell_complete=complete_models,
               help="Of a plan: the model, instead of the plan's; may be repeated.")  # fmt: skip
 @click.option("--toml", "as_toml", is_flag=True, help="Of a plan: print its file, to start a plan of your own from it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localemp.cli.command import Command
+from localemp.cli.completion import complete_runs
 from localemp.cli.types import NAME, PATH
 from localemp.utils.formatting import count
 from localemp.utils.text import for_terminal, one_line
@@ -17,7 +18,7 @@ _PATH = PATH
 
 
 @click.command(cls=Command)
-@click.argument("runs", nargs=-1, metavar="[RUN]...", type=_PATH)
+@click.argument("runs", nargs=-1, metavar="[RUN]...", type=_PATH, shell_complete=complete_runs)
 @click.option("--items", type=_PATH, help="JSON lines instead of runs: id, turns, replies (system: text).")
 @click.option("--kind", type=click.Choice(["ab", "rating"]), show_default="ab; rating if only ratings are asked",
               help="Choose the better of two replies, or give each reply a number.")  # fmt: skip
