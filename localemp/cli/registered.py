@@ -14,7 +14,7 @@ from localemp.cli.types import NAME, PATH
 from localemp.errors import OptionError
 from localemp.utils.option import Option
 
-_WITH_SHOTS = re.compile(r":\d+$")  # as benchmarks name strategies: few-shot:3
+_WITH_SHOTS = re.compile(r"(?<!\.py):[^:+]*")  # as benchmarks name strategies: few-shot:3, and maybe wrongly
 
 
 class RegisteredOptions(Command):
