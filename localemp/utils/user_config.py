@@ -116,7 +116,7 @@ def write_value(key: str, value: Value | None) -> Path:
         raise DataError(config.path, "not a regular file, so nothing can be set", f"name another file in {VARIABLE}")
     values = {name: old for name, old in config.values.items() if name != key}
     values |= {} if value is None else {key: value}
-    before = path.read_text("utf-8-sig") if config.values or config.lines or path.is_file() else _HEAD
+    before = path.read_text("utf-8-sig") if path.is_file() else _HEAD
     line = None if value is None else f"{key} = {_toml(value)}"
     text = _with_line(before, key, line)
     if not _holds(text, values):  # a value of several lines, or a key in quotation marks: written anew
