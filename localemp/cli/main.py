@@ -25,7 +25,7 @@ COMMANDS = {
     "serve": ("serve", "Serve a model with an OpenAI-compatible API; every strategy is a model name."),
     "prompts": ("prompts", "Show the exact prompts, without calling the model."),
     "score": ("score", "Score replies by automatic metrics, of runs or other systems' files."),
-    "compare": ("compare", "Compare two runs, with significance tests."),
+    "compare": ("compare", "Compare runs, with significance tests."),
     "report": ("report", "Make tables, figures and a page from runs, next to the paper's numbers."),
     "study": ("study", "Run studies in which people and models rate replies."),
     "bench": ("bench", "Measure the speed of this machine, and the cost of each strategy."),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from localemp.errors import OptionError, nearest
+from localemp.utils.formatting import count
 
 index_option = click.option("--index", type=int, metavar="N", help="Show this dialogue of the data, from 0.")
 id_option = click.option("--id", "name", metavar="ID", help="Show the dialogue with this id.")
@@ -44,7 +45,7 @@ def _have(numbers: Sequence[int]) -> str:
     """Return which places are there, in a few words."""
     if not numbers:
         return "no dialogue"
-    dialogues = f"{len(numbers):,} {'dialogue' if len(numbers) == 1 else 'dialogues'}"
+    dialogues = count(len(numbers), "dialogue")
     if numbers[-1] - numbers[0] == len(numbers) - 1:
         return f"{dialogues}, {numbers[0]} to {numbers[-1]}"
     shown = ", ".join(map(str, numbers[:_SHOWN]))

@@ -8,6 +8,7 @@ import click
 from localemp.cli.command import Command
 from localemp.cli.tables import show_table
 from localemp.cli.types import PATH
+from localemp.utils.formatting import percent
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -99,9 +100,8 @@ def _score(run: "ListedRun") -> "Text":
 def _done(run: "ListedRun", break_: str) -> str:
     """How many dialogues have a reply, of how many: "120 of 2,500 (5 %)"."""
     told = f"{run.replies:,}"
-    if run.dialogues is not None and run.share is not None:
-        # 2,499 of 2,500 are not 100 %.
-        told += f" of {run.dialogues:,}{break_}({int(100 * run.share)} %)"
+    if run.dialogues:
+        told += f" of {run.dialogues:,}{break_}({percent(run.replies, run.dialogues)})"
     return told + (f"{break_}{run.failed:,} failed" if run.failed else "")
 
 

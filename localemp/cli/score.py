@@ -37,10 +37,10 @@ def _options() -> "tuple[Option, ...]":
     needs={
         "data": ("imports",),
         "hypothesis": ("imports",),
-        **dict.fromkeys(("base_url", "batch", "service_tier", "reasoning_effort", "verbosity", "script"), ("judge",)),
+        **dict.fromkeys(("judge_aspect", "budget", "base_url", "batch", "service_tier"), ("judge",)),
+        **dict.fromkeys(("reasoning_effort", "verbosity", "script"), ("judge",)),
         **dict.fromkeys(("model", "adapter"), ("ppl",)),
         "engine_args": ("ppl", "judge"),
-        "budget": ("judge",),
     },
     excludes={"verbose": ("as_json",)},
 )

@@ -34,10 +34,17 @@ R = TypeVar("R", bound=Mapping[str, Any])
 MANIFEST = "manifest.json"
 # Files of a journal that was killed at its start, besides its empty file of lines.
 _UNFINISHED_MANIFESTS = ("manifest.new", f".{MANIFEST}.*.part")
-# What else a hint says if only this setting differs.
-_CHANGED_FILES = {
-    "flow_sha256": "the stages of the flow have changed since: ",
-    "code_sha256": "the code of the strategy has changed since: ",
+# What a hint says if only this setting differs: why, and how else to go on than in another folder.
+_CHANGED = {
+    "flow_sha256": ("the stages of the flow have changed since: ", "undo the change"),
+    "code_sha256": ("the code of the strategy has changed since: ", "undo the change"),
+}
+# The same if the folder does not have the setting.
+_NEW = {
+    "select_feelings_sha256": (
+        "inferences were selected without a look at feelings then: ",
+        "select them so: --select on-topic",
+    ),
 }
 
 
@@ -175,13 +182,13 @@ class Journal(AppendLog):
             shown = "\n".join(f"  {line}" for line in difference)
             renamed = renamed_model(manifest["settings"], settings)
             names = {line.partition(":")[0].partition(".")[0] for line in difference}
-            changed = _CHANGED_FILES.get(names.pop(), "") if len(names) == 1 else ""
             its_settings = f"go on with the model of then: --model {renamed}" if renamed else "use its settings"
-            if changed:
-                its_settings = "undo the change"
+            only = names.pop() if len(names) == 1 else ""
+            known = _CHANGED if only in manifest["settings"] else _NEW
+            why, its_settings = known.get(only, ("", its_settings))
             raise RunError(
                 f"{folder} was made with other settings:\n{shown}",
-                f"{changed}choose another {cls.option}, or {its_settings}",
+                f"{why}choose another {cls.option}, or {its_settings}",
             )
 
     def add_session(self, session: Mapping[str, Any]) -> None:

@@ -206,7 +206,7 @@ def test_a_damaged_run_does_not_hide_the_others(localemp, script, tmp_path):
         (["--strategy", "telepathy"], ["unknown strategy 'telepathy'", "known: zero-shot, few-shot"]),
         (["--strategy", "similar+few-shot"], ["exclude each other"]),
         (["--variant", "nope"], ["unknown prompt variant 'nope'", "paper, released"]),
-        (["--model", "gpt-9"], ["unknown model 'gpt-9'", "smollm2", "Hugging Face id"]),
+        (["--model", "gpt-9"], ["unknown model 'gpt-9'", "`localemp models list` lists all", "Hugging Face id"]),
         (["--data", "missing.jsonl"], ["missing.jsonl", "samples"]),
         (["--data", "ED", "--split", "dev2"], ["dev2", "train, valid, test"]),
         (["--split"], ["requires an argument"]),

@@ -257,7 +257,8 @@ def test_different_judges_are_not_compared_and_marked_in_the_report():
     assert found.difference is None
     assert "not judged in the same way, but by warm (Empathy) and plain (Empathy)" in found.reason
     (table,) = [each for each in report([warm, cold]).tables if each.key == "automatic-choice"]
-    assert "judge: plain, where warm has warm" in " ".join(note.text for note in table.notes)
+    notes = " ".join(note.text for note in table.notes)
+    assert "judge: plain, where scripted zero-shot: warm has warm (scripted zero-shot: cold: P(choice))" in notes
 
 
 def test_compare_and_report_have_it_with_intervals():
@@ -331,7 +332,8 @@ def test_options_belong_to_a_judge():
         choice(warm, judge(), judge_aspect="Empathie")
     with pytest.raises(OptionError, match="--judge-aspect is for --judge"):
         score(warm, judge_aspect="Empathy")
-    assert "--base-url is for --judge" in str(run("score", warm, "--base-url", "http://127.0.0.1:1/v1").exception)
+    for option, value in {"--base-url": "http://127.0.0.1:1/v1", "--judge-aspect": "Empathy"}.items():
+        assert f"{option} does nothing without --judge" in str(run("score", warm, option, value).exception)
     with pytest.raises(FatalEngineError):
         choice(warm, RunConfig(model="a", base_url="http://127.0.0.1:1/v1"))
 

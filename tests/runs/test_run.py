@@ -404,3 +404,12 @@ def test_a_judge_of_version_0_1_resumes_although_a_comment_of_its_prompts_change
     before = "74b43a6f4f866ab99db9a13d8ff843f0c7c3e594e48542c7186d38e76240b1e6"
     now = JudgePrompts.read().sha256
     assert not compare_settings({"prompts_sha256": before}, {"prompts_sha256": now})
+
+
+@pytest.mark.parametrize(("before", "resumes"), [({}, True), ({"select_feelings_sha256": "b"}, False)])
+def test_a_run_of_before_feelings_counted_names_the_option_that_resumes_it(tmp_path, before, resumes):
+    with Run.open(tmp_path, SETTINGS | before) as run:
+        run.append(response_record(response("a")))
+    with pytest.raises(RunError, match="select_feelings_sha256: ") as caught:
+        Run.open(tmp_path, SETTINGS | {"select_feelings_sha256": "a"})
+    assert ("--select on-topic" in caught.value.hint) == resumes

@@ -4,8 +4,10 @@ import json
 import stat
 
 import pytest
+from small_runs import make_run
 from small_study import small_study
 
+import localemp
 from localemp.errors import DataError, OptionError, PromptError, RunError
 from localemp.metrics.replies import Replies, Reply
 from localemp.studies.create import create_study, replies_of_items
@@ -204,3 +206,17 @@ def test_what_an_interrupted_creation_left_is_replaced(tmp_path):
     left = small_study(tmp_path / "study")
     (left.folder / "study.json").unlink()  # the file that is written last
     assert small_study(tmp_path / "study").items
+
+
+def test_what_is_no_run_with_replies_is_left_out_and_named(tmp_path, caplog):
+    replies = {name: f"Reply {name}." for name in "abcd"}
+    runs = [make_run(tmp_path / name, replies) for name in ("one", "two")]
+    runs += [make_run(tmp_path / "empty", {}, failed="a"), tmp_path / "notes"]
+    (tmp_path / "notes").mkdir()
+    made = localemp.study.create(runs, out=tmp_path / "study")
+    assert set(made.study.key.systems.values()) == {"one", "two"}
+    empty, notes = made.left_out
+    assert "empty: no replies yet" in empty and "notes is not a run" in notes
+    assert all(line in caplog.messages for line in made.left_out)
+    with pytest.raises(RunError, match="none is not a run"):
+        localemp.study.create([*runs, tmp_path / "none"], out=tmp_path / "other")

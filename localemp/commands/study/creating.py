@@ -6,7 +6,8 @@ from typing import get_args
 
 from localemp.commands.study.planning import PowerResult, smallest_effect_of
 from localemp.errors import OptionError, UnknownNameError
-from localemp.metrics.replies import Replies, replies_of_run
+from localemp.metrics.replies import replies_of_run
+from localemp.metrics.usable import read_usable
 from localemp.studies.schema import Kind
 from localemp.studies.study import Study
 from localemp.utils.option import check_at_least
@@ -22,11 +23,13 @@ class CreateResult:
         notes: What its owner has to know.
         finds: The smallest difference that it finds with the defaults of `study.power`; None if scipy is missing, or
             there is none.
+        left_out: Runs that it is not of, and why.
     """
 
     study: Study
     notes: tuple[str, ...] = ()
     finds: PowerResult | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def create(
@@ -45,7 +48,8 @@ def create(
     """Create a study: dialogues that all runs answered, replies blinded, orders shuffled.
 
     Args:
-        runs: Folders of runs; with the systems' names as a mapping, or as "NAME=PATH".
+        runs: Folders of runs; with the systems' names as a mapping, or as "NAME=PATH". Those that are damaged, without
+            a reply, or no run are left out and named.
         out: The study's folder.
         items: A file of JSON lines in place of runs: id, turns, replies (system: text).
         kind: "ab", choose the better of two replies; "rating", give each reply a number. By default "ab", or "rating"
@@ -61,7 +65,7 @@ def create(
         OptionError: Neither runs nor items, too few systems, or no dialogue in all of them.
         UnknownNameError: There is no such kind or preset.
         DataError: A file cannot be read, or breaks a rule.
-        RunError: A folder holds no run, or `out` cannot be written.
+        RunError: No folder holds a run with a reply, or `out` cannot be written.
     """
     from localemp.studies.create import create_study, replies_of_items
     from localemp.studies.questionnaire import load_questionnaire
@@ -76,15 +80,13 @@ def create(
             "name runs or --items FILE, one of them", "localemp study create runs/a runs/b --out studies/mine"
         )
     systems = [] if items is None else replies_of_items(Path(items))
-    systems += [_named_replies(name, folder) for name, folder in folders]
+    usable, left_out = read_usable([folder for _, folder in folders], replies_of_run)
+    systems += [
+        replace(usable[folder], name=name or usable[folder].name) for name, folder in folders if folder in usable
+    ]
     asked = load_questionnaire(aspects, kind)
     kind = kind or ("ab" if asked.aspects("ab") else "rating")
     study, notes = create_study(
         Path(out), systems, kind, asked, preset=preset, sample=sample, seed=seed, checks=checks, title=title
     )
-    return CreateResult(study, tuple(notes), smallest_effect_of(study))
-
-
-def _named_replies(name: str, folder: Path) -> Replies:
-    replies = replies_of_run(folder)
-    return replace(replies, name=name or replies.name)
+    return CreateResult(study, tuple(notes), smallest_effect_of(study), left_out)
