@@ -194,6 +194,7 @@ def test_files_of_dead_servers_and_of_others_are_skipped(tiny: str, tmp_path: Pa
         for change in (
             {"machine": "elsewhere"},
             {"pid": 2**22 - 1},
+            {"pid": 2**62},
             {"started": 1},
             {"format": 2},
             {"url": "http://a@b"},
