@@ -23,7 +23,7 @@ COMMANDS = {
     "respond": ("respond", "Answer one text."),
     "chat": ("chat", "Chat in the terminal."),
     "serve": ("serve", "Serve a model with an OpenAI-compatible API; every strategy is a model name."),
-    "prompts": ("prompts", "Show the exact prompts, without calling the model."),
+    "prompts": ("prompts", "Show, export and check prompts, without calling a model."),
     "score": ("score", "Score replies by automatic metrics, of runs or other systems' files."),
     "compare": ("compare", "Compare runs, with significance tests."),
     "report": ("report", "Make tables, figures and a page from runs, next to the paper's numbers."),
