@@ -10,7 +10,6 @@ Only the command line reads it. Library functions take what they are given, so t
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +137,8 @@ def _with_line(text: str, key: str, line: str | None) -> str:
 
 def _lines_but(text: str, key: str, line: str | None) -> Iterator[str]:
     for each in text.splitlines():
-        if not re.match(rf"[ \t]*{re.escape(key)}[ \t]*=", each):
+        name, equals, _ = each.partition("=")
+        if not equals or name.strip(" \t\"'") != key:
             yield each
         elif line is not None:
             yield line
