@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from localemp.cli.command import Group
-from localemp.cli.defaults import KEYS, VARIABLES, as_typed, checked_key, find_defaults, shown
+from localemp.cli.defaults import KEYS, VARIABLES, as_key, as_typed, checked_key, find_defaults, shown
 from localemp.cli.options import defaultable_options, parse_engine_args, parse_sampling
+from localemp.errors import LocalempError, OptionError
 from localemp.utils.text import for_terminal
 from localemp.utils.user_config import Value, config_path, read_config, write_value
 
@@ -57,10 +58,11 @@ def get(ctx: click.Context, key: str) -> None:
 @config.command()
 @click.argument("key")
 def unset(key: str) -> None:
-    """Take the default of an option out of the file."""
-    name = checked_key(key, None)
-    old = [each for each in read_config().values if checked_key(each, None) == name]
+    """Take the default of an option out of the file, or a key that no option has."""
+    name = as_key(key)
+    old = [each for each in read_config().values if as_key(each) == name]
     if not old:
+        checked_key(key, None)
         click.echo(f"{name} is not set", err=True)
         return
     for each in old:
@@ -94,14 +96,28 @@ def path() -> None:
     click.echo(for_terminal(str(config_path())))
 
 
+def wrong_default() -> LocalempError | None:
+    """Return what is wrong with the user's config file or with a default in it; None if every command can use them."""
+    ctx = click.get_current_context()
+    try:
+        for key, default in find_defaults(read_config()).items():
+            option = defaultable_options()[key]
+            value = option.converted(ctx, default)
+            try:
+                _check(key, str(option.name), value)
+            except LocalempError as error:
+                return default.error(key, error.message)
+    except LocalempError as error:
+        return error
+    return None
+
+
 def _read(ctx: click.Context, key: str, values: tuple[str, ...]) -> Value:
     """Return what was typed as the file has it.
 
     Raises:
         LocalempError: The option would not take it.
     """
-    from localemp.errors import OptionError
-
     option = defaultable_options()[key]
     if len(values) > 1 and not option.multiple:
         raise OptionError(f"{key}: {len(values)} values, and it takes one", "put it into quotation marks")

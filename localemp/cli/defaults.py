@@ -6,6 +6,7 @@ then localemp's own default. Settings that belong to one model are not among the
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,7 @@ class DefaultableOption(click.Option):
 
     def get_default(self, ctx: click.Context, call: bool = True) -> Any:
         """Return the user's default, else localemp's own."""
-        found = self._default_of_user(ctx)
+        found = None if ctx.resilient_parsing else self._default_of_user(ctx)  # as completion and help do
         if found is None:
             return super().get_default(ctx, call)
         _used(ctx)[self.key] = found
@@ -87,8 +88,9 @@ class DefaultableOption(click.Option):
     def get_help_extra(self, ctx: click.Context) -> Any:
         """Return what `--help` adds; it names the place of a user's default."""
         extra = super().get_help_extra(ctx)
-        if found := self._default_of_user(ctx):
-            extra["default"] = f"{shown(found.value)}, from {found.source}"
+        with suppress(LocalempError):  # what is wrong with the file is told when the command runs
+            if found := self._default_of_user(ctx):
+                extra["default"] = f"{shown(found.value)}, from {found.source}"
         return extra
 
 
@@ -135,6 +137,11 @@ def find_defaults(config: UserConfig) -> dict[str, Default]:
     return found
 
 
+def as_key(name: str) -> str:
+    """Return a name as keys are written: `base-url` for `--base_url`."""
+    return name.strip().removeprefix("--").replace("_", "-").lower()
+
+
 def checked_key(name: str, value: Value | None, config: UserConfig | None = None) -> str:
     """Return the key for a name as it was written, `base_url` for one.
 
@@ -154,7 +161,7 @@ def checked_key(name: str, value: Value | None, config: UserConfig | None = None
             else config.error(name, message, hint)
         )
 
-    key = name.strip().removeprefix("--").replace("_", "-").lower()
+    key = as_key(name)
     texts = value if isinstance(value, list) else [str(value)]
     told = redact_settings({key: texts[0] if texts else ""})[key]
     if (key not in KEYS and told == "***") or any(redact_text(text) != text for text in texts):

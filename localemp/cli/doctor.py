@@ -50,9 +50,12 @@ def doctor(as_json: bool) -> None:
 
 def _verdict(found: dict[str, dict[str, str]]) -> tuple[str, str]:
     """Return in a sentence what this machine is ready for, and the command to go on with."""
+    from localemp.cli.config import wrong_default
     from localemp.engines.vllm.versions import vllm_version
     from localemp.utils.extras import engine_extra, install_command
 
+    if wrong := wrong_default():
+        return f"Not ready: {wrong.message}.", wrong.hint
     keys = [name for name, state in found["Keys"].items() if state == "set" and name != "HF_TOKEN"]
     hosted = f"models of a service too ({', '.join(keys)})" if keys else "models of a service need a key"
     example = 'respond "I lost my job today."'

@@ -47,7 +47,9 @@ _SAMPLING = (
         "--max-tokens", type=click.IntRange(min=1), help="Longest reply, in tokens; by default the profile's."
     ),
     _defaultable(
-        "--temperature", type=click.FloatRange(min=0), help="Sampling temperature; by default 0, as in the paper."
+        "--temperature",
+        type=click.FloatRange(min=0, max=2),
+        help="Sampling temperature; by default 0, as in the paper.",
     ),
     click.option(
         "--thinking",

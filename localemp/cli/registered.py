@@ -1,7 +1,6 @@
 """Options that registered parts and metrics declare, as options of commands."""
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -13,8 +12,6 @@ from localemp.cli.command import Command, was_typed
 from localemp.cli.types import NAME, PATH
 from localemp.errors import OptionError
 from localemp.utils.option import Option
-
-_WITH_SHOTS = re.compile(r"(?<!\.py):[^:+]*")  # as benchmarks name strategies: few-shot:3, and maybe wrongly
 
 
 class RegisteredOptions(Command):
@@ -53,12 +50,10 @@ class StrategyCommand(RegisteredOptions):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, unless several strategies were typed, or an option that its strategy does not have."""
         from localemp.cli.several_strategies import check_one_strategy
-        from localemp.strategies.registry import check_heeded
 
         check_one_strategy(ctx)
-        typed = [name for name in ctx.params if was_typed(ctx, name)]
-        if strategies := _strategies(ctx.params):
-            check_heeded(typed, strategies)
+        if strategy := ctx.params.get("strategy"):
+            check_typed_heeded(ctx, [strategy])
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -70,11 +65,17 @@ class StrategyCommand(RegisteredOptions):
             formatter.write_dl([(name, part.about) for name, part in parts().items()])
 
 
-def _strategies(params: Mapping[str, Any]) -> list[str]:
-    """Return the strategies that a command was asked for; none if it has others by itself."""
-    if several := params.get("strategies"):
-        return [_WITH_SHOTS.sub("", name.strip()) for name in several.split(",") if name.strip()]
-    return [one] if (one := params.get("strategy")) else []
+def check_typed_heeded(ctx: click.Context, strategies: Sequence[str]) -> None:
+    """Check that each option of a part that was typed is one that a strategy of the command has.
+
+    A command of several strategies calls it when it has read their names.
+
+    Raises:
+        OptionError: One is not.
+    """
+    from localemp.strategies.registry import check_heeded
+
+    check_heeded([name for name in ctx.params if was_typed(ctx, name)], strategies)
 
 
 def with_registered(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from localemp.cli.options import config_of, serve_options
-from localemp.cli.registered import StrategyCommand
+from localemp.cli.registered import StrategyCommand, check_typed_heeded
 from localemp.cli.types import NAME
 from localemp.serving.api_key import KEY_VARIABLE, keys_here
 from localemp.utils.progress import Progress
@@ -110,6 +110,7 @@ def serve(
     from localemp.web.addresses import is_loopback
 
     offered, texts = offered_strategies(strategies, flows)
+    check_typed_heeded(click.get_current_context(), offered)
     keys, sites = _keys(api_keys), _sites(origins)
     if not all(url.strip() for url in upstreams):
         raise OptionError("--upstream is empty", "name a server like http://localhost:8000/v1")

@@ -115,6 +115,8 @@ async def answer_aloud(responder: "AnyResponder", dialogue: "Dialogue", before: 
         raise
     if response.reply:
         printer.end(response.reply)
+    else:
+        printer.stop()
     return response
 
 

@@ -1,6 +1,6 @@
 """`compare` of more than two systems: every pair of them, or each against one, corrected for their number."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from localemp.commands.compare import chosen_metrics, read_replies
 from localemp.commands.score import metric_context
 from localemp.errors import OptionError
-from localemp.metrics.pairing import pair
+from localemp.metrics.pairing import Pair, pair
 from localemp.metrics.registry import BERTSCORE_MODEL, CHOICE, on_request
 from localemp.metrics.replies import Replies
 from localemp.metrics.significance import CONFIDENCE, SAMPLES, SEED, Comparison, holm
@@ -136,24 +136,20 @@ def compare_all(
     names = [metric] if isinstance(metric, str) else list(metric)
     also = [*on_request(systems.values()), *([CHOICE] if judge or judge_aspect else [])]
     chosen = chosen_metrics(names, bertscore, verbose, context, also)
-    wanted = [each for each in combinations(systems, 2) if baseline is None or each[0] == "A"]
-    samples = _samples(samples, len(wanted))
-    confidence = 1 - (1 - CONFIDENCE) / len(wanted)
     notes = [f"{letter}: {note}" for letter, system in systems.items() for note in system.notes]
+    wanted = [each for each in combinations(systems, 2) if baseline is None or each[0] == "A"]
+    paired = dict(_paired(systems, wanted, notes))
+    if not paired:
+        raise OptionError("no two of these runs answered the same dialogue", "compare runs of the same data")
+    samples = _samples(samples, len(paired))
+    confidence = 1 - (1 - CONFIDENCE) / len(paired)
     pairs = []
-    for number, (a, b) in enumerate(wanted):
-        on_progress(Progress("Comparing", number, len(wanted), "pairs", f"{a} and {b}"))
-        try:
-            both = pair(systems[a], systems[b])
-        except OptionError as error:
-            notes.append(f"{a} and {b} are not compared: {error.message}")
-            continue
+    for number, ((a, b), both) in enumerate(paired.items()):
+        on_progress(Progress("Comparing", number, len(paired), "pairs", f"{a} and {b}"))
         found = compare_replies(both.a, both.b, chosen, samples, seed, confidence=confidence)
         slim = tuple(replace(one, each=None) for one in found)  # values of every reply would add up
         pairs.append(PairComparison(a, b, slim, len(both.a), both.a.ids_sha256, both.notes))
-    on_progress(Progress("Comparing", len(wanted), len(wanted), "pairs"))
-    if not pairs:
-        raise OptionError("no two of these runs answered the same dialogue", "compare runs of the same data")
+    on_progress(Progress("Comparing", len(paired), len(paired), "pairs"))
     told = (None if baseline is None else "A", _corrected(pairs), confidence, samples, seed, tuple(notes), left_out)
     return CompareAllResult(systems, *told)
 
@@ -173,6 +169,17 @@ def _read(
         raise OptionError(f"{only} is left to compare", "give two runs or more (`localemp runs list` shows them)")
     named = zip(_letters(len(usable)), usable.values(), names_of(list(usable)), strict=True)
     return {letter: replace(replies, name=name) for letter, replies, name in named}, left_out
+
+
+def _paired(
+    systems: Mapping[str, Replies], wanted: Iterable[tuple[str, str]], notes: list[str]
+) -> Iterator[tuple[tuple[str, str], Pair]]:
+    """Yield the pairs that have a dialogue in common, which are those that are corrected for; note the others."""
+    for a, b in wanted:
+        try:
+            yield (a, b), pair(systems[a], systems[b])
+        except OptionError as error:
+            notes.append(f"{a} and {b} are not compared: {error.message}")
 
 
 def _letters(number: int) -> list[str]:

@@ -1,10 +1,8 @@
 """`runs list`: the runs in a folder, how far they got, and a leaderboard of them by a score."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from localemp.metrics.scoring import read_scores, scores_path
 from localemp.reporting.comparing import Marks
 from localemp.reporting.systems import System
 from localemp.runs import run as runs
+from localemp.runs.order import named_data
 from localemp.utils.files import is_file, is_folder
 from localemp.utils.paths import StrPath
 
@@ -175,21 +174,9 @@ def _system(run: ListedRun, replies: Replies | None) -> System:
 
 
 def _data(settings: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]]) -> str:
-    """Return the name of the data: as sessions have it, of older runs from their command; and a split but "test"."""
-    named = next((str(session["data"]) for session in sessions if session.get("data")), "")
-    named = named or next(filter(None, (_of_command(str(session["command"])) for session in sessions)), "")
-    split = str(settings.get("split", ""))
+    """Return the name of the data, and a split but "test"."""
+    named, split = next(named_data(sessions), ""), str(settings.get("split", ""))
     return f"{named} ({split})" if named and split not in ("", "test") else named
-
-
-def _of_command(command: str) -> str:
-    """Return what a command has as --data; empty if it has none."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return ""
-    apart = [part for word in words for part in (word.split("=", 1) if word.startswith("--data=") else [word])]
-    return next((after for word, after in pairwise(apart) if word == "--data"), "")
 
 
 def _time(text: str) -> datetime | None:

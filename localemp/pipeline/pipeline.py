@@ -330,9 +330,12 @@ class Pipeline:
         """
         sampling = self.sampling
         for name, why in engine_entry(self._engine_name).untaken(self._engine_context(), sampling).items():
-            chosen = name in self.config.sampling or getattr(self.config, name, None) is not None
-            where = "--sampling" if chosen else f"[sampling] of the profile {self.profile.name}"
-            raise OptionError(f"{where}: {name}: {why}", "omit it, or take another model or server")
+            where = f"[sampling] of the profile {self.profile.name}: {name}"
+            if name in self.config.sampling:
+                where = f"--sampling {name}"
+            elif getattr(self.config, name, None) is not None:
+                where = f"--{name.replace('_', '-')}"
+            raise OptionError(f"{where}: {why}", "omit it, or take another model or server")
 
     def check_effect(self, *, draws: bool = False, forms: bool = False) -> None:
         """Check that the sampling parameters that the user has chosen have an effect.

@@ -62,7 +62,9 @@ def bases_of(systems: Sequence[System], names: Sequence[str]) -> dict[str, str]:
     """
     runs = {system.name: system.settings.get("model") for system in systems if system.replies is not None}
     folders = {system.folder: system.name for system in systems if system.name in runs}
-    names = [name if name in runs else folders.get(Path(name).name, name) for name in names]
+    # The end of a path is enough.
+    ends = {name: [called for end, called in folders.items() if f"/{Path(name)}".endswith(f"/{end}")] for name in names}
+    names = [name if name in runs else next(iter(ends[name]), name) for name in names]
     for name in names:
         if name not in runs:
             raise UnknownNameError("run to compare with", name, runs)

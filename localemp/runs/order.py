@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,22 @@ def numbers_of(records: Sequence[Mapping[str, Any]]) -> list[int]:
     return [record["position"] for record in records]
 
 
+def named_data(sessions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the data that a run's sessions name, those of earlier versions in their commands; the newest first."""
+    for session in reversed(sessions):
+        if isinstance(recorded := session.get("data"), str) and recorded:
+            yield recorded
+        try:
+            words = shlex.split(session["command"])
+        except ValueError:  # an open quotation mark
+            continue
+        for word, following in pairwise([*words, ""]):
+            if word in ("--data", "-d") and following:
+                yield following
+            elif told := _DATA.fullmatch(word):
+                yield told[1]
+
+
 def _by_value(name: str) -> tuple[list[Any], str]:
     """Return what sorts "d2" before "d10"; texts and numbers alternate, so that they are never compared."""
     return [int(part) if number % 2 else part for number, part in enumerate(_DIGITS.split(name))], name
@@ -75,27 +92,11 @@ def _positions(folder: Path) -> Mapping[str, int]:
     wanted, split, instances = (settings.get(name) for name in ("data_sha256", "split", "instances"))
     if not (isinstance(wanted, str) and isinstance(split, str) and instances in ("clean", "published")):
         return {}
-    for source in dict.fromkeys([*_sources(manifest["sessions"]), *_USUAL]):
+    for source in dict.fromkeys([*named_data(manifest["sessions"]), *_USUAL]):
         found, positions = _read(source, split, instances)
         if found == wanted:
             return positions
     return {}
-
-
-def _sources(sessions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the data that sessions or their commands name, the newest first."""
-    for session in reversed(sessions):
-        if isinstance(recorded := session.get("data"), str):
-            yield recorded
-        try:
-            words = shlex.split(session["command"])
-        except ValueError:  # an open quotation mark
-            continue
-        for word, following in zip(words, [*words[1:], ""], strict=True):
-            if word in ("--data", "-d"):
-                yield following
-            elif told := _DATA.fullmatch(word):
-                yield told[1]
 
 
 @cache

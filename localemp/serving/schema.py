@@ -39,7 +39,7 @@ class RequestOptions(BaseModel):
     emotion: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     situation: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
     trace: bool = False
-    sampling: bool = False
+    sampling: Literal[True] | None = None
 
     @property
     def given(self) -> tuple[str, ...]:

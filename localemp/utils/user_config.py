@@ -10,7 +10,6 @@ Only the command line reads it. Library functions take what they are given, so t
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +116,7 @@ def write_value(key: str, value: Value | None) -> Path:
         raise DataError(config.path, "not a regular file, so nothing can be set", f"name another file in {VARIABLE}")
     values = {name: old for name, old in config.values.items() if name != key}
     values |= {} if value is None else {key: value}
-    before = path.read_text("utf-8-sig") if config.values or config.lines or path.is_file() else _HEAD
+    before = path.read_text("utf-8-sig") if path.is_file() else _HEAD
     line = None if value is None else f"{key} = {_toml(value)}"
     text = _with_line(before, key, line)
     if not _holds(text, values):  # a value of several lines, or a key in quotation marks: written anew
@@ -138,7 +137,8 @@ def _with_line(text: str, key: str, line: str | None) -> str:
 
 def _lines_but(text: str, key: str, line: str | None) -> Iterator[str]:
     for each in text.splitlines():
-        if not re.match(rf"[ \t]*{re.escape(key)}[ \t]*=", each):
+        name, equals, _ = each.partition("=")
+        if not equals or name.strip(" \t\"'") != key:
             yield each
         elif line is not None:
             yield line

@@ -51,6 +51,9 @@ def test_a_default_is_set_shown_used_and_taken_back(localemp: Localemp, file: Pa
 
     assert localemp("config", "unset", "strategy").returncode == 0
     assert localemp("config", "unset", "strategy").stderr == "strategy is not set\n"
+    file.write_text('modle = "llama"\n')
+    assert localemp("config", "unset", "modl").returncode == 2
+    assert localemp("config", "unset", "modle").returncode == 0, "what no option has can be taken out, too"
     missing = localemp("config", "get", "strategy")
     assert (missing.returncode, missing.stderr) == (1, "strategy is not set\n")
 
@@ -60,7 +63,11 @@ def test_the_environment_comes_before_the_file(localemp: Localemp, file: Path) -
     env = {"LOCALEMP_MODEL": "qwen"}
     assert localemp("config", "get", "model", env=env).stdout == "qwen\n"
     assert "LOCALEMP_MODEL is set, too" in localemp("config", "set", "model", "phi", env=env).stderr
-    wrong = localemp("prompts", "show", env={"LOCALEMP_MODEL": "nothing-like-it"})
+    nothing = {"LOCALEMP_MODEL": "nothing-like-it"}
+    told = json.loads(localemp("doctor", "--json", env=nothing).stdout)
+    assert told["Verdict"] == "Not ready: LOCALEMP_MODEL: unknown model 'nothing-like-it'."
+    assert told["Next"] == "unset LOCALEMP_MODEL, or set another value"
+    wrong = localemp("prompts", "show", env=nothing)
     assert wrong.returncode == 2 and "model = nothing-like-it is from LOCALEMP_MODEL" in wrong.stderr
     assert "is from" not in localemp("prompts", "show", "--model", "lama", env=env).stderr
 
@@ -129,7 +136,8 @@ def test_a_damaged_file_is_told_with_its_line(localemp: Localemp, file: Path, co
     file.write_text(content)
     done = localemp("generate", "--limit", "1", "--script", file)
     assert done.returncode == 2 and str(file) in done.stderr and told in done.stderr
-    assert localemp("doctor", "--json").returncode == 0
+    assert json.loads(localemp("doctor", "--json").stdout)["Verdict"].startswith(f"Not ready: {file}")
+    assert localemp("generate", "--help").returncode == 0
     assert localemp("config", "path").stdout == f"{file}\n"
 
 

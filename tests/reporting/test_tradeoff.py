@@ -200,8 +200,12 @@ def test_rows_need_no_explanation(tmp_path):
     text = (tmp_path / "t.tex").read_text()
     assert [row.name for row in made.tables[0].rows] == names
     assert all(f"    {name} & 4 &" in text for name in names) and "Rows:" not in text
-    by_folder = localemp.report([*runs, tmp_path / "x1/../x2"], against="x2")
-    assert "Against scripted zero-shot: x2, 4 dialogues" in [table.title for table in by_folder.tables]
+    for against in ("x2", tmp_path / "x2"):
+        by_folder = localemp.report([*runs, tmp_path / "x1/../x2"], against=str(against))
+        assert "Against scripted zero-shot: x2, 4 dialogues" in [table.title for table in by_folder.tables]
+    alike = [four(tmp_path / place / "x", seed=seed) for seed, place in enumerate("ab")]
+    by_end = localemp.report(alike, against="b/x", published="none").tables
+    assert "Against scripted zero-shot: b/x, 4 dialogues" in [table.title for table in by_end]
     localemp.report({"mine": runs[0], "other": runs[1]}, published="none", latex=tmp_path / "t.tex")
     text = (tmp_path / "t.tex").read_text()
     assert text.count("Rows: mine: llama few-shot (1 shot, given emotion); other: scripted zero-shot.") == 1

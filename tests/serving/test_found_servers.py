@@ -150,11 +150,6 @@ def test_what_only_changes_speed_matches(tiny: str) -> None:
 
 def test_a_server_that_does_not_fit_is_named(tiny: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "localemp")
-    with (
-        announced(described(tiny)),
-        announced(described(tiny, "http://127.0.0.1:9").model_copy(update={"pid": os.getppid()})),
-    ):
-        pass
     with announced(described(tiny)):
         assert find_server("auto", Pipeline(RunConfig(model="smollm2"))) is None
         assert find_server("auto", Pipeline(RunConfig(model=tiny))) is None

@@ -17,7 +17,7 @@ from localemp.cli.bench.options import (
     settings_of,
 )
 from localemp.cli.options import data_options, deterministic_option, local_model_options, prompt_options
-from localemp.cli.registered import StrategyCommand
+from localemp.cli.registered import StrategyCommand, check_typed_heeded
 from localemp.cli.types import FilePath
 
 DEFAULT = "zero-shot,few-shot:1,few-shot:5,similar,two-stage,knowledge,similar+two-stage,similar+knowledge"
@@ -93,6 +93,7 @@ def strategies(
     from localemp.cli.display import Display
 
     chosen = parse_specs(strategies)
+    check_typed_heeded(click.get_current_context(), [each.strategy for each in chosen])
     tokens = 64 if reply_tokens is None and load_format == "dummy" else reply_tokens
     with Display() as display, model_to_measure(options, load_format, display) as base:
         from localemp.bench.dummy import dummy_notes
