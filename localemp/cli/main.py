@@ -23,7 +23,7 @@ COMMANDS = {
     "respond": ("respond", "Answer one text."),
     "chat": ("chat", "Chat in the terminal."),
     "serve": ("serve", "Serve a model with an OpenAI-compatible API; every strategy is a model name."),
-    "prompts": ("prompts", "Show the exact prompts, without calling the model."),
+    "prompts": ("prompts", "Show, export and check prompts, without calling a model."),
     "score": ("score", "Score replies by automatic metrics, of runs or other systems' files."),
     "compare": ("compare", "Compare runs, with significance tests."),
     "report": ("report", "Make tables, figures and a page from runs, next to the paper's numbers."),
@@ -43,6 +43,7 @@ COMMANDS = {
 
 
 # Help is as wide as the terminal.
+_LONGEST = 4_000  # characters of a message
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 10_000}
 
 
@@ -62,7 +63,7 @@ class RootGroup(LazyGroup):
 
 
 @click.group(cls=RootGroup, commands_of=COMMANDS, context_settings=_CONTEXT)
-@click.version_option(package_name="localemp")
+@click.version_option(package_name="localemp", prog_name="localemp")
 def cli() -> None:
     """Empathetic replies from open language models, by the methods of Qian, Zhang and Liu (2023).
 
@@ -120,9 +121,14 @@ def _show_unraisable_unless_interrupted(unraisable: "sys.UnraisableHookArgs") ->
 
 
 def _say(message: str, hint: str) -> None:
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {for_terminal(message)}", err=True)
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {_short(message)}", err=True)
     if hint:
-        click.echo(f"{click.style('hint:', bold=True)} {for_terminal(hint)}", err=True)
+        click.echo(f"{click.style('hint:', bold=True)} {_short(hint)}", err=True)
+
+
+def _short(text: str) -> str:
+    """Return a text for the terminal; a value of megabytes that it names would push everything else off the screen."""
+    return for_terminal(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)")
 
 
 if __name__ == "__main__":

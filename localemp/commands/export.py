@@ -1,5 +1,6 @@
 """`runs export`: the replies of one or more runs as a table, a row for each dialogue, in the order of the data."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from localemp.errors import OptionError
 from localemp.reporting.joined_replies import JoinedReplies
 from localemp.reporting.systems import names_of
 from localemp.utils.extras import require
-from localemp.utils.files import write_errors
+from localemp.utils.files import is_file, is_folder, write_errors
 from localemp.utils.paths import Named, StrPath, named_paths
 from localemp.utils.progress import OnProgress, Progress, silent
 from localemp.utils.row_files import FileKind, write_rows
@@ -93,9 +94,9 @@ def _checked(named: Mapping[FileKind, StrPath | None], overwrite: bool) -> dict[
     if len({path.resolve() for path in files.values()}) < len(files):
         raise OptionError("two formats cannot be written to one file", "give each its own")
     for kind, path in files.items():
-        if path.is_dir():
+        if is_folder(path):
             raise OptionError(f"--{kind} {path}: it is a folder", "name a file in it")
-        if path.exists() and not (overwrite and path.is_file()):
+        if os.path.lexists(path) and not (overwrite and is_file(path)):
             raise OptionError(f"--{kind} {path}: it is there already", "name another file, or replace it: --overwrite")
     if "parquet" in files:
         require("parquet", "--parquet")

@@ -23,6 +23,7 @@ _MARKED = {  # the longer ones first
 # What Excel writes as a first line for itself, and leaves alone when it saves the file again.
 _SEP = re.compile(r'"?sep=([;,\t|])"?[;,\t "]*[\r\n]*', re.IGNORECASE)
 _SEPARATORS = "\t;,"
+_END = "\0"  # a last row, which no text has: a field without an end takes it in
 _NOTHING = f' |"{_SEPARATORS}\r\n'
 
 
@@ -42,15 +43,17 @@ def read_rows(path: Path, names: Collection[str]) -> Iterator[tuple[int, list[st
     first = _SEP.fullmatch(lines[0]) if lines else None
     told = lines[1:] if first else lines
     separator = first[1] if first else _separator(told, names)
-    rows = csv.reader(told, delimiter=separator)
+    rows = csv.reader([*told, _END], delimiter=separator)
     while True:
         line = len(lines) - len(told) + rows.line_num + 1
         try:
             fields = next(rows)
-        except StopIteration:
-            return
         except csv.Error as error:
             raise DataError(path, f"cannot be read as columns ({error})", "a quotation mark may lack", line) from error
+        if fields == [_END]:
+            return
+        if fields and _END in fields[-1]:
+            raise DataError(path, "a quotation mark is not closed before the file ends", "is the file whole?", line)
         if _holds_something(fields):
             yield line, [unguarded(field) for field in fields]
 

@@ -18,6 +18,7 @@ from localemp.data.stats import Stats
 from localemp.dialogue import Dialogue
 from localemp.errors import DataError, UnknownNameError
 from localemp.utils.files import is_folder
+from localemp.utils.formatting import count
 from localemp.utils.json_reader import kind_of
 from localemp.utils.paths import at_home
 from localemp.utils.text import one_line
@@ -90,8 +91,13 @@ def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[str, int, di
     if Path(path.name.removesuffix(".gz")).suffix in SEPARATED:
         rows = read_rows(path, set(named.values()))
         _, names = next(rows, (0, list[str]()))
+        if not names:
+            raise DataError(path, "the file is empty", "give a file with at least one dialogue")
         at = {role: names.index(name) for role, name in _found(path, named, names).items()}
         for line, fields in rows:
+            if any(fields[len(names) :]):
+                message = f"{len(fields)} cells for {count(len(names), 'column')}"
+                raise DataError(path, message, "put a text that has the separator in quotation marks", line)
             yield "line", line, {role: fields[n] for role, n in at.items() if n < len(fields)} | separator
         return
     there: dict[str, str] | None = None
@@ -111,12 +117,17 @@ def _columns_of(path: Path) -> list[str]:
 
 def _found(path: Path, named: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
     """Return each role's column as the file spells it."""
-    spelt = {name.strip().casefold(): name for name in reversed(names)}
+    spelt: dict[str, list[str]] = {}
+    for name in names:
+        spelt.setdefault(name.strip().casefold(), []).append(name)
     for role, name in named.items():
-        if name.strip().casefold() not in spelt:
+        alike = spelt.get(name.strip().casefold(), [])
+        if len(alike) > 1 and names.count(name) != 1:
+            raise DataError(path, f"{len(alike)} columns are called {one_line(name, 60)}", "rename one of them")
+        if not alike:
             known = [one_line(each, 60) for each in names]
             raise UnknownNameError(f"column for {role} in {path}:", name, known, example_of(names) if names else "")
-    return {role: spelt[name.strip().casefold()] for role, name in named.items()}
+    return {role: name if name in names else spelt[name.strip().casefold()][0] for role, name in named.items()}
 
 
 def _dialogue(path: Path, unit: str, number: int, row: Mapping[str, Any]) -> Dialogue:
@@ -131,7 +142,10 @@ def _dialogue(path: Path, unit: str, number: int, row: Mapping[str, Any]) -> Dia
 
     context, separator = row.get("context"), row.get("separator")
     if isinstance(context, list):
-        turns = [str(turn).strip() if isinstance(turn, str | int | float) else "" for turn in context]
+        for at, turn in enumerate(context, 1):
+            if isinstance(turn, bool) or not isinstance(turn, str | int | float):
+                raise failed(f"turn {at} of the context must be a text, found {kind_of(turn)}")
+        turns = [str(turn).strip() for turn in context]
     else:
         whole = text("context") or ""
         turns = [turn.strip() for turn in whole.split(separator)] if separator else [whole]

@@ -32,8 +32,7 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
         OSError: The file cannot be written; the old one is unchanged.
     """
     raw = content.encode() if isinstance(content, str) else content
-    # An unpredictable name, so that no one can have placed a link there.
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_PARTIAL}")
+    partial = partial_of(path)
     try:  # from before the file is there: Ctrl-C right after its creation leaves nothing either
         with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(raw)
@@ -44,6 +43,14 @@ def write_atomically(path: Path, content: str | bytes, mode: int = 0o644) -> Non
         partial.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def partial_of(path: Path) -> Path:
+    """Return where a file is written before it is whole; create it with "x".
+
+    The name is unpredictable, so that no one can have placed a link there, and two processes do not write to one file.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}{_PARTIAL}")
 
 
 def remove_partial(folder: Path, name: str = "*") -> None:

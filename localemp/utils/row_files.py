@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from localemp.utils.csv_writer import Cell, written
+from localemp.utils.files import partial_of
 from localemp.utils.text import well_formed
 
 Row = Mapping[str, Any]
@@ -37,7 +38,7 @@ def write_rows(files: Mapping[FileKind, Path], columns: Mapping[str, ColumnType]
     Raises:
         OSError: A file cannot be written; what was there stays as it was.
     """
-    drafts = {kind: path.with_name(f".{path.name}.part") for kind, path in files.items()}
+    drafts = {kind: partial_of(path) for kind, path in files.items()}
     try:
         with ExitStack() as stack:
             writers = [_WRITERS[kind](draft, columns, stack) for kind, draft in drafts.items()]
@@ -52,14 +53,14 @@ def write_rows(files: Mapping[FileKind, Path], columns: Mapping[str, ColumnType]
 
 
 def _jsonl(path: Path, columns: Mapping[str, ColumnType], stack: ExitStack) -> Write:
-    file = stack.enter_context(path.open("w", encoding="utf-8"))
+    file = stack.enter_context(path.open("x", encoding="utf-8"))
     return lambda rows: file.writelines(
         well_formed(json.dumps(row, ensure_ascii=False, allow_nan=False)) + "\n" for row in rows
     )
 
 
 def _csv(path: Path, columns: Mapping[str, ColumnType], stack: ExitStack) -> Write:
-    file = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+    file = stack.enter_context(path.open("x", encoding="utf-8", newline=""))
     file.write(written([list(columns)]))
     return lambda rows: file.write(written([_cell(row[name]) for name in columns] for row in rows))
 
@@ -78,7 +79,8 @@ def _parquet(path: Path, columns: Mapping[str, ColumnType], stack: ExitStack) ->
     text = pyarrow.string()
     types = {"text": text, "turns": pyarrow.list_(text), "whole": pyarrow.int64(), "number": pyarrow.float64()}
     schema = pyarrow.schema([(well_formed(name), types[kind]) for name, kind in columns.items()])
-    writer = stack.enter_context(parquet.ParquetWriter(path, schema, compression="zstd"))
+    file = stack.enter_context(path.open("xb"))
+    writer = stack.enter_context(parquet.ParquetWriter(file, schema, compression="zstd"))
 
     def write(rows: Sequence[Row]) -> None:
         stored = [{well_formed(name): _stored(value) for name, value in row.items()} for row in rows]

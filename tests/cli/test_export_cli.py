@@ -120,3 +120,20 @@ def test_runs_of_different_data_are_joined_in_the_order_of_the_first(tmp_path):
     (tmp_path / "b" / "responses.jsonl").write_text((tmp_path / "a" / "responses.jsonl").read_text())
     result = package.export([a, b], jsonl=tmp_path / "x.jsonl")
     assert result.notes[0].startswith("the runs have different data")
+
+
+def test_nobody_elses_files_are_written_to(tmp_path, localemp):
+    run = make_run(tmp_path / "a", {"a": "Oh."})
+    kept = tmp_path / "kept"
+    kept.write_text("mine")
+    (tmp_path / ".x.csv.part").symlink_to(kept)
+    package.export([run], csv=tmp_path / "x.csv", jsonl=tmp_path / ".y.csv.part")
+    assert kept.read_text() == "mine" and (tmp_path / ".y.csv.part").is_file()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("x.csv", "dangling"):
+        with pytest.raises(OptionError, match="there already"):
+            package.export([run], csv=tmp_path / name)
+    done = localemp("runs", "export", "a", "--csv", "x" * 300)
+    assert done.returncode == 2 and "File name too long" in done.stderr
+    done = localemp("runs", "export", "a", "--csv", "z.csv", "--jsonl", "a/" * 100_000)
+    assert done.returncode == 2 and len(done.stderr) < 10_000

@@ -61,6 +61,18 @@ def test_a_list_is_the_turns(tmp_path):
     assert (found.id, found.turns, found.conversations) == ("line-1", ("Hi.", "Hello?", "I am sad."), ("k",))
 
 
+def test_a_column_of_several_that_is_spelt_exactly_is_taken(tmp_path):
+    (tmp_path / "a.csv").write_text("Q,q,a\nnot this,Hi.,Oh.,,\n")
+    assert load_dialogues(str(tmp_path / "a.csv"), columns={"context": "q"})[0].turns == ("Hi.",)
+
+
+@pytest.mark.parametrize("turn", [{"role": "user"}, ["Hi."], None, True])
+def test_a_turn_that_is_no_text(tmp_path, turn):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"c": ["Hi.", turn, "Oh."]}))
+    with pytest.raises(DataError, match="line 1: turn 2 of the context must be a text, found"):
+        load_dialogues(str(tmp_path / "a.jsonl"), columns={"context": "c"})
+
+
 def test_a_folder_has_splits_and_a_pool_and_a_file_has_neither(tmp_path):
     for name in ("train", "test"):
         (tmp_path / f"{name}.csv").write_text(f"q,a\n{name} one,Oh.\n")
@@ -85,7 +97,10 @@ def test_a_folder_has_splits_and_a_pool_and_a_file_has_neither(tmp_path):
         ("q,a,i\nHi.,Oh.,1\nHi.,Oh.,1\n", "line 3: line 2 has the same id '1'"),
         ("x,y\n1,2\n", "unknown column for context"),
         ('q,a\n"Hi.,Oh.\n' + "x" * 200_000, "cannot be read as columns"),
-        ("", "unknown column for context"),
+        ("", "the file is empty"),
+        ('q,a\n"Hi.,Oh.\n', "line 2: a quotation mark is not closed before the file ends"),
+        ("q,a\nHi, you.,Oh.\n", "line 2: 3 cells for 2 columns"),
+        ("q,Q ,q\nHi.,b,Oh.\n", "3 columns are called q"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path, text, told):
