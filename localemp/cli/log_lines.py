@@ -45,7 +45,7 @@ class LogLines:
             if finished:
                 self._tell(self.last_line())
                 self._task, self._ended = None, progress.task
-        self._watch()
+            self._watch()
 
     def tell_if_due(self) -> None:
         """Write a line if the last one is half a minute old."""

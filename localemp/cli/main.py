@@ -23,7 +23,7 @@ COMMANDS = {
     "respond": ("respond", "Answer one text."),
     "chat": ("chat", "Chat in the terminal."),
     "serve": ("serve", "Serve a model with an OpenAI-compatible API; every strategy is a model name."),
-    "prompts": ("prompts", "Show the exact prompts, without calling the model."),
+    "prompts": ("prompts", "Show, export and check prompts, without calling a model."),
     "score": ("score", "Score replies by automatic metrics, of runs or other systems' files."),
     "compare": ("compare", "Compare runs, with significance tests."),
     "report": ("report", "Make tables, figures and a page from runs, next to the paper's numbers."),
@@ -63,7 +63,7 @@ class RootGroup(LazyGroup):
 
 
 @click.group(cls=RootGroup, commands_of=COMMANDS, context_settings=_CONTEXT)
-@click.version_option(package_name="localemp")
+@click.version_option(package_name="localemp", prog_name="localemp")
 def cli() -> None:
     """Empathetic replies from open language models, by the methods of Qian, Zhang and Liu (2023).
 

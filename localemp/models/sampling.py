@@ -35,6 +35,7 @@ ELSEWHERE: Mapping[str, str] = {
     "skip_special_tokens": "localemp sets it, since it reads the marks of thinking",
     "detokenize": "a reply is a text",
 }
+_IN_WORDS = {("choice", "too_short"): "one text leaves no choice: give two or more"}
 _FORMS = ("choice", "regex", "grammar", "json_schema")
 DRAWS = ("top_p", "top_k", "min_p")
 """What has an effect only at a temperature above 0."""
@@ -170,11 +171,11 @@ class SamplingSettings(DrawingSettings):
             if name in ELSEWHERE:
                 raise OptionError(f"{where} {name}: it is not among the sampling parameters", ELSEWHERE[name])
             if name not in cls.model_fields:
-                raise UnknownNameError("sampling parameter", str(name), cls.model_fields)
+                raise UnknownNameError("sampling parameter", str(name), cls.model_fields, all_in="docs/profiles.md")
         try:
             return cls.model_validate(dict(settings))
         except ValidationError as error:
-            told = format_validation_error(error)
+            told = format_validation_error(error, _IN_WORDS)
             raise OptionError(f"{where} {told}", "docs/profiles.md lists the parameters") from error
 
     @property

@@ -68,7 +68,8 @@ def test_the_bare_model_can_be_asked_with_the_sampling_of_the_strategies(model: 
     ("name", "options", "why"),
     [
         ("tiny", {"trace": True}, "'trace' is for a strategy, not for the bare model"),
-        ("tiny", {"sampling": "yes"}, "localemp.sampling: Input should be a valid boolean"),
+        ("tiny", {"sampling": "yes"}, "localemp.sampling: Input should be True"),
+        ("tiny", {"sampling": False}, "localemp.sampling: Input should be True"),
         ("tiny:zero-shot", {"sampling": True}, "'sampling' is for the bare model"),
     ],
 )
