@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from dialects import (
+from ports import free_port
     HOSTED,
     KEY,
     LOCAL,
@@ -221,7 +222,7 @@ def test_a_profiles_address_gets_no_key_that_is_not_its_own(
 def test_serve_takes_no_key_to_another_upstream(
     localemp: Any, upstreams: list[str], environment: dict[str, str], said: str
 ) -> None:
-    words = [word for url in upstreams for word in ("--upstream", url)]
+    words = ["--port", str(free_port()), *(word for url in upstreams for word in ("--upstream", url))]
     done = localemp("serve", "--model", "gpt-4o-mini", *words, "--api-key", "sk-ours-0123456789", env=environment)
     assert done.returncode != 0
     assert said in done.stderr

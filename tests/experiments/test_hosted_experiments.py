@@ -151,4 +151,4 @@ def test_choices_of_several_runs_are_asked_at_once_by_batch(localemp, service, t
 def test_options_of_services_are_for_a_judge(localemp, two_runs, option):
     done = localemp("score", "a", "--no-bertscore", *option)
     assert done.returncode == 2
-    assert "are for --judge" in done.stderr
+    assert "does nothing without --judge" in done.stderr
