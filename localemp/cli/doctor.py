@@ -81,11 +81,11 @@ def _cache() -> dict[str, str]:
 def _weights() -> dict[str, str]:
     from localemp.models.profiles import list_profiles
     from localemp.models.weights import find
-    from localemp.utils.machine import gib
+    from localemp.utils.formatting import size
 
     places = {profile.name: find(profile) for profile in list_profiles() if not profile.hosted}
     return {
-        name: f"{gib(place.bytes)}, {place.source}" if place else "not downloaded" for name, place in places.items()
+        name: f"{size(place.bytes)}, {place.source}" if place else "not downloaded" for name, place in places.items()
     }
 
 
@@ -144,11 +144,11 @@ def _missing(found: dict[str, dict[str, str]]) -> list[str]:
         f"{what}: `localemp models pull {name}` (or it is fetched on first use)"
         for name, what in (
             ("smollm2", "the default model is not downloaded"),
-            ("all-mpnet-base-v2", "no encoder for similar"),
-            ("all-minilm-l6-v2", "no encoder for knowledge, and for EmbSim of score"),
+            ("all-mpnet-base-v2", "no encoder for `similar`"),
+            ("all-minilm-l6-v2", "no encoder for `knowledge` and the EmbSim of `score`"),
             (
                 "roberta-large",
-                "no model for BERTScore of score (1.4 GB, from the hub); EmbSim stands in where it cannot be had",
+                "no model for the BERTScore of `score`, 1.4 GB from the hub; without it, EmbSim stands in",
             ),
         )
         if found["Weights"].get(name) == "not downloaded"

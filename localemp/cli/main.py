@@ -63,7 +63,7 @@ class RootGroup(LazyGroup):
 
 
 @click.group(cls=RootGroup, commands_of=COMMANDS, context_settings=_CONTEXT)
-@click.version_option(package_name="localemp")
+@click.version_option(package_name="localemp", prog_name="localemp")
 def cli() -> None:
     """Empathetic replies from open language models, by the methods of Qian, Zhang and Liu (2023).
 

@@ -1,7 +1,7 @@
 """Whether a context tells of something pleasant, and whether a reaction names a feeling that contradicts it.
 
-The feelings that a reaction names are looked up in a list of words. A context seldom names its own, so its vector
-from the sentence encoder is projected on a direction from unpleasant to pleasant situations (`models/feelings/`).
+The feelings that a text names are looked up in a list of words. A context seldom names its own, so its vector from the
+sentence encoder is projected on a direction from unpleasant to pleasant situations as well (`models/feelings/`).
 """
 
 import hashlib
@@ -29,6 +29,8 @@ class Feelings:
         signs: 1 for words that name a pleasant feeling, -1 for those that name an unpleasant one.
         direction: From unpleasant to pleasant, shape (dim of the encoder,).
         offset: Added to a vector's projection, so that 0 is neither.
+        word_weight: Weight of the feelings that a context names, beside its projection.
+        clear: How far from 0 a context's feeling must be for a reaction to contradict it.
         sha256: SHA-256 of the file, for manifests.
     """
 
@@ -36,17 +38,18 @@ class Feelings:
     signs: Mapping[str, int] = field(repr=False)
     direction: NDArray[np.float32] = field(repr=False)
     offset: float
+    word_weight: float
+    clear: float
     sha256: str
 
-    def agreement(self, text: str, context: NDArray[np.float32]) -> float:
-        """Return how well the feelings that a text names agree with a context's, from -1 to 1; 0 if it names none.
+    def of_context(self, text: str, vector: NDArray[np.float32]) -> float:
+        """Return how pleasant a context is, from -1 to 1.
 
         Args:
-            text: A reaction, such as "sad".
-            context: The context's unit vector.
+            text: The context.
+            vector: Its unit vector.
         """
-        pleasant = float(np.tanh(context @ self.direction + self.offset))
-        return pleasant * self.named(text)
+        return float(np.tanh(vector @ self.direction + self.offset + self.word_weight * self.named(text)))
 
     def named(self, text: str) -> float:
         """Return the mean sign of the feelings that a text names, from -1 to 1; 0 if it names none."""
@@ -73,6 +76,8 @@ def load_feelings(encoder: str, encoder_sha256: str) -> Feelings | None:
         return None
     return Feelings(
         weight=read["weight"],
+        word_weight=read["word_weight"],
+        clear=read["clear"],
         signs=dict.fromkeys(read["pleasant"], 1) | dict.fromkeys(read["unpleasant"], -1),
         direction=np.array(read["direction"], dtype=np.float32),
         offset=read["offset"],

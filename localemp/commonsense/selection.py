@@ -5,7 +5,7 @@ For each relation:
 1. Drop beams that say nothing ("none").
 2. Rank the others by a weighted sum of beam probability, cosine similarity to the context and, for reactions, agreement
    with the feeling in the context.
-3. From the best on, drop those below the cut-off, reactions that contradict the feeling in the context, and near
+3. From the best on, drop those below the cut-off, reactions that contradict a clear feeling in the context, and near
    duplicates (by words or by cosine similarity), and keep at most a fixed number.
 
 The parameters are data, in `[knowledge.select]` of the prompt template; docs/knowledge.md explains them.
@@ -153,17 +153,19 @@ class Selector:
         def cosine(one: str, other: str) -> float:
             return round(float(vectors[row_of[one]] @ vectors[row_of[other]]), _DIGITS)
 
-        def agreement(text: str) -> float:
-            return round(feelings.agreement(text, vectors[row_of[context]]), _DIGITS) if feelings else 0.0
+        feeling = feelings.of_context(context, vectors[row_of[context]]) if feelings else 0.0
+        weight, clear = (feelings.weight, abs(feeling) >= feelings.clear) if feelings else (0.0, False)
 
-        feeling_weight = feelings.weight if feelings else 0.0
+        def agreement(text: str) -> float:
+            return round(feeling * feelings.named(text), _DIGITS) if feelings else 0.0
+
         dropped = [Dropped(beam.text, "says nothing") for beam in beams if self._says_nothing(beam.text)]
         values: dict[str, float] = {}
         for rank, beam in enumerate(beams):
             if not self._says_nothing(beam.text):
                 certain = 1 / (rank + 2) if beam.score is None else math.exp(min(beam.score, 0.0))
                 value = settings.beam_weight * certain + settings.context_weight * cosine(beam.text, context)
-                value += feeling_weight * agreement(beam.text)
+                value += weight * agreement(beam.text)
                 values.setdefault(beam.text, round(value, _DIGITS))
         kept: list[str] = []
         # Stable: of equal values, the better beam comes first.
@@ -176,7 +178,7 @@ class Selector:
                 ),
                 None,
             )
-            if agreement(text) < 0:
+            if clear and agreement(text) < 0:
                 dropped.append(Dropped(text, "contradicts the feeling", value))
             elif value < min_score:
                 dropped.append(Dropped(text, "below the cut-off", value))

@@ -1,5 +1,6 @@
 """What of COMET's beams goes into a prompt. The encoder here counts chosen words, so that cosines are known."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
@@ -178,6 +179,8 @@ FEELINGS = Feelings(
     # Of the places of `Words`, "died" is unpleasant and "vet" pleasant.
     direction=np.array([0, -2, 0, 0, 2, 0], dtype=np.float32),
     offset=0.0,
+    word_weight=0.5,
+    clear=0.3,
     sha256="",
 )
 
@@ -201,6 +204,20 @@ def test_feelings_matter_only_for_reactions_and_where_the_context_has_one():
     assert chosen.kept == {"xWant": ("happy",)}
     (chosen,) = feeling_selector()(["a car"], [{"xReact": (Beam("happy"), Beam("sad"))}])
     assert chosen.kept == {"xReact": ("happy", "sad")}
+
+
+@pytest.mark.parametrize(
+    ("context", "clear", "kept"),
+    [("sad car", 0.3, ("sad",)), ("sad car", 0.9, ("sad", "happy")), ("not sad car", 0.3, ("happy",))],
+)
+def test_words_of_the_context_count_and_an_unclear_feeling_only_ranks(
+    context: str, clear: float, kept: tuple[str, ...]
+):
+    """By its words alone the context has a feeling of 0.46."""
+    selector = feeling_selector()
+    selector.feelings = dataclasses.replace(FEELINGS, clear=clear)
+    (chosen,) = selector([context], [{"xReact": (Beam("happy", -1.0), Beam("sad", -1.0))}])
+    assert chosen.kept == {"xReact": kept}
 
 
 @pytest.mark.parametrize(
