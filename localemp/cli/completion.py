@@ -56,5 +56,6 @@ def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 def _starting(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     """Return the names that begin as was typed; if none does, whatever file does."""
-    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    # A shell takes a line break for the end of a name, and bytes that are no text cannot be told to it.
+    found = [CompletionItem(name) for name in names if name.startswith(incomplete) and name.isprintable()]
     return found or [CompletionItem(incomplete, type="file")]

@@ -46,7 +46,11 @@ class Server(click.ParamType[str]):
         """Reject what is neither of them."""
         text = str(value).strip()
         if text not in ("auto", "none") and not re.match(r"https?://[^/@?#\s]+(?:/v1)?/?$", text):
-            self.fail(f"{text!r} is not auto, none or an address such as http://127.0.0.1:8000", param, ctx)
+            from localemp.utils.redaction import redact_text
+
+            self.fail(
+                f"{redact_text(text)!r} is not auto, none or an address such as http://127.0.0.1:8000", param, ctx
+            )
         return text
 
 

@@ -3,9 +3,10 @@
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
+from pydantic import BaseModel, FiniteFloat
 
 from localemp.commonsense.selection import Dropped
 from localemp.dialogue import Dialogue, Message
@@ -25,6 +26,50 @@ from localemp.utils.text import one_line
 _TIMEOUT = httpx.Timeout(600.0, connect=10.0)  # a stage before the reply sends nothing while it is written
 
 
+class _TracedMessage(BaseModel):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class _TracedStage(BaseModel):
+    name: str
+    text: str
+    finish_reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None = None
+    seconds: FiniteFloat
+    notes: list[str]
+    thinking: str
+    thinking_tokens: int | None
+    messages: list[_TracedMessage]
+    exemplars_dropped: int
+    answer: str | dict[str, Any] | None
+    sampling: dict[str, Any] = {}
+
+
+class _TracedExemplar(BaseModel):
+    id: str
+    turns: list[str]
+    score: FiniteFloat | None
+
+
+class _TracedDrop(BaseModel):
+    text: str
+    reason: str
+    value: FiniteFloat | None = None
+
+
+class _Trace(BaseModel):
+    """A server's trace (`handler/trace.py`), which may come from any program at the address."""
+
+    stages: list[_TracedStage]
+    exemplars: list[_TracedExemplar]
+    inferences: dict[str, list[str]] | None = None
+    inferences_dropped: dict[str, list[_TracedDrop]]
+    skipped: list[str] = []
+
+
 class ServedResponder:
     """Answers single dialogues through a server of this machine. Use it in an `async with` block.
 
@@ -40,7 +85,8 @@ class ServedResponder:
 
     def __init__(self, server: RunningServer, pipeline: Pipeline, key: str = "") -> None:
         self.pipeline, self.server = pipeline, server
-        headers = {"authorization": f"Bearer {key}"} if key else {}
+        # Uncompressed, so that what is read is no more than what was sent.
+        headers = {"accept-encoding": "identity"} | ({"authorization": f"Bearer {key}"} if key else {})
         self._client = httpx.AsyncClient(base_url=server.url, headers=headers, timeout=_TIMEOUT, **server.http_options)
 
     async def start(self) -> None:
@@ -124,7 +170,7 @@ class ServedResponder:
                 if answer.status_code != 200:
                     raise ServerError.parse(await _read(answer), answer.status_code)
                 reader = StreamReader()
-                async for part in answer.aiter_bytes():
+                async for part in answer.aiter_raw():
                     for chunk in reader.feed(part):
                         yield chunk.fields, chunk.choices[0].text if chunk.choices else ""
                 for chunk in reader.end():
@@ -142,7 +188,7 @@ class ServedResponder:
 async def _read(answer: httpx.Response) -> bytes:
     """Return the beginning of an error's body."""
     content = b""
-    async for part in answer.aiter_bytes():
+    async for part in answer.aiter_raw():
         content += part
         if len(content) > MAX_ERROR_BYTES:
             break
@@ -156,6 +202,7 @@ def _response(dialogue: Dialogue, reply: str, trace: Mapping[str, Any], seconds:
         EngineError: The server sent no trace, or one of another form.
     """
     try:
+        trace = _Trace.model_validate(trace).model_dump()
         stages = tuple(map(_stage, trace["stages"]))
         exemplars = tuple(
             Exemplar(_shown(shown["id"], tuple(shown["turns"])), shown["score"]) for shown in trace["exemplars"]

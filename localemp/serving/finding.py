@@ -1,6 +1,7 @@
 """Finds the running server that `respond` and `chat` may use, and says which one it is, or why none is used."""
 
 import logging
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -132,7 +133,7 @@ def _models(server: RunningServer) -> list[dict[str, Any]]:
     Raises:
         EngineError: It does not answer in time, or not with a list.
     """
-    headers = {"authorization": f"Bearer {key}"} if (key := key_to_send()) else {}
+    headers = {"accept-encoding": "identity"} | ({"authorization": f"Bearer {key}"} if (key := key_to_send()) else {})
     try:
         with (
             httpx.Client(timeout=_PATIENCE, **server.http_options) as client,
@@ -154,9 +155,16 @@ def _models(server: RunningServer) -> list[dict[str, Any]]:
 
 
 def _beginning(answer: httpx.Response) -> Iterator[bytes]:
-    size = 0
-    for part in answer.iter_bytes():
+    """Yield the list, up to its largest size; what is compressed stays so, and is no list.
+
+    Raises:
+        httpx.ReadTimeout: It comes in drops.
+    """
+    size, until = 0, time.monotonic() + _PATIENCE
+    for part in answer.iter_raw():
         size += len(part)
         if size > _LARGEST_LIST:
             return
+        if time.monotonic() > until:
+            raise httpx.ReadTimeout("too slow")
         yield part

@@ -55,7 +55,7 @@ class RunningServer(BaseModel):
     format: int = Field(default=_FORMAT, le=_FORMAT)
     localemp: str
     machine: str
-    pid: int = Field(gt=0)
+    pid: int = Field(gt=0, lt=2**31)
     started: int | None
     url: str = Field(pattern=r"^https?://[^/@?#\s]+$")
     model: str

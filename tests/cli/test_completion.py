@@ -45,6 +45,9 @@ def test_runs_are_completed_here_and_in_the_folder_that_was_typed(tmp_path, monk
     assert completed("score", "ru") == ["runs/one", "runs/two"]
     assert completed("runs", "show", "runs/t") == ["runs/two"]
     assert completed("report", "mi") == ["mine"]
+    for odd in ("two\nlines", "\x1b[31m", "not\udcffutf-8"):
+        four(tmp_path / "runs" / odd)
+    assert completed("score", "runs/") == ["runs/one", "runs/two"]
     assert completed("compare", "runs/one", "nothing") == ["nothing"]  # then whatever files there are
 
 

@@ -12,11 +12,12 @@ from command import Localemp
 from model_app import ModelApp, served
 
 from localemp.commands.respond import choose_responder
-from localemp.errors import OptionError
+from localemp.dialogue import Dialogue
+from localemp.errors import EngineError, OptionError
 from localemp.models.profiles import read_profile
 from localemp.pipeline.config import RunConfig
 from localemp.pipeline.pipeline import Pipeline
-from localemp.serving.client import ServedResponder
+from localemp.serving.client import ServedResponder, _response
 from localemp.serving.finding import find_server
 from localemp.serving.matching import why_not
 from localemp.serving.middleware import StrategyMiddleware
@@ -193,6 +194,7 @@ def test_files_of_dead_servers_and_of_others_are_skipped(tiny: str, tmp_path: Pa
         for change in (
             {"machine": "elsewhere"},
             {"pid": 2**22 - 1},
+            {"pid": 2**62},
             {"started": 1},
             {"format": 2},
             {"url": "http://a@b"},
@@ -230,3 +232,34 @@ def test_what_is_no_address_is_told(localemp: Localemp, url: str) -> None:
     assert (done.returncode, "is not auto, none or an address" in done.stderr) == (2, True)
     both = localemp("respond", "Hi.", "--server", "http://127.0.0.1:9", "--base-url", "http://127.0.0.1:9/v1")
     assert (both.returncode, "--server does nothing with --base-url" in both.stderr) == (2, True)
+
+
+STAGE = {
+    "name": "reply", "text": "Oh.", "finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.1,
+    "notes": [], "thinking": "", "thinking_tokens": None, "messages": [], "exemplars_dropped": 0, "answer": None,
+}  # fmt: skip
+TRACE = {"stages": [STAGE], "exemplars": [], "inferences": None, "inferences_dropped": {}}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stages": []},
+        {"skipped": 5},
+        {"inferences": {"a": 5}},
+        {"exemplars": [{"id": "x", "turns": [], "score": 1}]},
+        {"inferences_dropped": {"a": [{"text": 5}]}},
+        *(
+            {"stages": [STAGE | {name: value}]}
+            for name, value in (
+                ("text", 5), ("thinking", None), ("seconds", "x"), ("seconds", float("nan")), ("answer", [1]),
+                ("finish_reason", {}), ("messages", [{"role": "x", "content": ""}]), ("sampling", 5), ("notes", "x"),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_trace_of_another_form_is_an_error(wrong: dict[str, Any]) -> None:
+    dialogue = Dialogue("d", ("My dog died.",))
+    assert _response(dialogue, "Oh.", TRACE, 0.1).reply == "Oh."
+    with pytest.raises(EngineError, match="missing, or of another form"):
+        _response(dialogue, "Oh.", TRACE | wrong, 0.1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from localemp.errors import WeightsError
 from localemp.metrics.base import MeanOfReplies, Metric, Score, Setting, Signature, Statistics, check_same_items
 from localemp.metrics.epitome.data import MECHANISMS
 from localemp.metrics.replies import Replies, Reply
@@ -103,6 +104,8 @@ class Epitome:
             self._on_progress(Progress("Reading for EPITOME", done, len(pairs), "pairs"))
 
     def _load(self) -> "Model":
+        if self.lacking:  # told before the libraries are imported, which takes seconds
+            raise WeightsError("no EPITOME model on this machine", f"{TRAIN} (docs/metrics.md)")
         require("models", "EPITOME")
         from localemp.metrics.epitome.weights import default_folder, load_model
 
