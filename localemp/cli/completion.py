@@ -15,13 +15,13 @@ VARIABLE = "_LOCALEMP_COMPLETE"
 @click.command(cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Print what makes SHELL complete commands, options, models, strategies and runs.
+    """Print what makes SHELL complete commands, options, models, strategies and runs.
 
     \b
-    bash   eval "$(localemp completion bash)"           in ~/.bashrc
-    zsh    eval "$(localemp completion zsh)"            in ~/.zshrc
-    fish   localemp completion fish | source            in ~/.config/fish/config.fish
-    """
+    bash   eval "$(localemp completion bash)"    in ~/.bashrc
+    zsh    eval "$(localemp completion zsh)"     in ~/.zshrc
+    fish   localemp completion fish | source     in ~/.config/fish/config.fish
+    """  # noqa: D301 (click looks for the character, not for the two that spell it)
     from localemp.cli.main import cli
 
     made = get_completion_class(shell)

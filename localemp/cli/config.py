@@ -14,7 +14,7 @@ from localemp.errors import LocalempError, OptionError
 from localemp.utils.text import for_terminal
 from localemp.utils.user_config import Value, config_path, read_config, write_value
 
-_FILES = ("model", "variant", "data")  # whose value can be a path
+_FILES = ("model", "strategy", "variant", "data")  # whose value can be a path
 
 
 @click.group(cls=Group)

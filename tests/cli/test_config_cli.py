@@ -85,7 +85,10 @@ def test_comments_and_other_lines_stay(localemp: Localemp, file: Path) -> None:
 def test_a_path_is_kept_as_an_absolute_one(localemp: Localemp, file: Path) -> None:
     (localemp.folder / "mine.jsonl").write_text('{"turns": ["Hi."]}\n')
     localemp("config", "set", "data", "mine.jsonl")
-    assert localemp("config", "get", "data").stdout == f"{localemp.folder / 'mine.jsonl'}\n"
+    (localemp.folder / "mine.toml").write_text('about = "warm"\n[[stages]]\nname = "reply"\n')
+    localemp("config", "set", "strategy", "./mine.toml")
+    for key, name in (("data", "mine.jsonl"), ("strategy", "mine.toml")):
+        assert localemp("config", "get", key).stdout == f"{localemp.folder / name}\n"
 
 
 REFUSED = [
