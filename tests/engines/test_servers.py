@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from dialects import (
-from ports import free_port
     HOSTED,
     KEY,
     LOCAL,
@@ -27,6 +26,7 @@ from ports import free_port
     listed,
 )
 from fake_server import REPLY, Answer, completion, error
+from ports import free_port
 
 from localemp.dialogue import Message
 from localemp.engines.base import Completion
