@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ class Feelings:
 
 def load_feelings(encoder: str, encoder_sha256: str) -> Feelings | None:
     """Read the words and the direction for a sentence encoder; None if none was fitted for these weights."""
-    path = resource("models", "feelings", f"{encoder}.json")
+    path = resource("models", "feelings", f"{Path(encoder).name}.json")
     if not path.is_file():
         return None
     content = path.read_bytes()
