@@ -137,6 +137,8 @@ def score(
     from localemp.pipeline.config import RunConfig
     from localemp.utils.text import json_text
 
+    source = click.get_current_context().get_parameter_source
+    registered = {name: value for name, value in registered.items() if source(name) != ParameterSource.DEFAULT}
     args, asked = parse_engine_args(engine_args), None
     if judge is not None:
         asked = RunConfig(
@@ -182,9 +184,8 @@ def _check_chosen_models(result: "ScoreResult", registered: Mapping[str, Any]) -
     from localemp.errors import OptionError
     from localemp.metrics.registry import metric_entries
 
-    chosen = click.get_current_context().get_parameter_source
     for option in _options():
-        if chosen(option.name) == ParameterSource.DEFAULT:
+        if option.name not in registered:
             continue
         names = [name for name, entry in metric_entries().items() if entry.needs_model and option in entry.options]
         # A score whose model could not be fetched has no settings; one without references has.

@@ -169,7 +169,7 @@ def score(
         unscored += asked.notes
     with noting(partial(_saved, systems, places)):
         requested = [*(PERPLEXITY if ppl else ()), *([] if judge is None else [CHOICE])]
-        requested += [EMBSIM] if context.option(EMBSIM_MODEL.name) != EMBSIM_MODEL.default else []
+        requested += [EMBSIM] if EMBSIM_MODEL.name in metric_settings else []
         also, only = {*on_request(systems), *requested}, [*names, *requested] if names else []
         chosen = metrics(context, without=BERTSCORE if no_bertscore else (), also=also, only=only)
         if not (names or no_bertscore):
