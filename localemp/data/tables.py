@@ -100,13 +100,23 @@ def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[str, int, di
                 raise DataError(path, message, "put a text that has the separator in quotation marks", line)
             yield "line", line, {role: fields[n] for role, n in at.items() if n < len(fields)} | separator
         return
-    there: dict[str, str] | None = None
+    there: dict[str, str] = {}
+    names: dict[str, None] = {}
     # Of a table, only the columns that are named are read.
     wanted = list(_found(path, named, _columns_of(path)).values()) if path.suffix == TABLE else []
     for record in read_records(path, wanted):
-        if there is None:
-            there = _found(path, named, list(record.value))
-        yield record.unit, record.number, {role: record.value.get(name) for role, name in there.items()} | separator
+        if len(there) < len(named):  # a record may lack what others have
+            names |= dict.fromkeys(record.value)
+            # The context must be in the first; without it no record is a dialogue.
+            here = {name.strip().casefold() for name in (*record.value, named["context"])}
+            found = {
+                role: name for role, name in named.items() if name.strip().casefold() in here and role not in there
+            }
+            there |= _found(path, found, list(record.value))
+        values: dict[str, Any] = {role: record.value.get(name) for role, name in there.items()}
+        yield record.unit, record.number, values | separator
+    if names:
+        _found(path, named, list(names))
 
 
 def _columns_of(path: Path) -> list[str]:

@@ -179,3 +179,12 @@ def test_the_manifest_has_the_columns_if_there_are_some(tmp_path):
     assert settings["columns"] == {"context": "q", "response": "a"}
     other = Pipeline(RunConfig(script=script))
     assert "columns" not in other.settings(other.dialogues("test"), "test")
+
+
+def test_a_record_may_lack_a_column_that_others_have(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"q": "I lost it.", "a": "Oh."}\n{"q": "I won!", "a": "Great.", "mood": "joyful"}\n', "utf-8")
+    columns = {"context": "q", "response": "a", "emotion": "Mood"}
+    assert [one.emotion for one in load_dialogues(str(path), columns=columns)] == [None, "joyful"]
+    with pytest.raises(UnknownNameError, match="column for emotion"):
+        load_dialogues(str(path), columns=columns | {"emotion": "moody"})
