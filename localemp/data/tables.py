@@ -87,7 +87,7 @@ class TableReader(Reader):
 def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Yield the rows of a file, each with its place: the unit and the number; its values are by role."""
     named = {role: name for role, name in columns.items() if role != "separator"}
-    separator = {"separator": _ESCAPED.get(text, text)} if (text := columns.get("separator")) else {}
+    separator: dict[str, Any] = {"separator": _ESCAPED.get(text, text)} if (text := columns.get("separator")) else {}
     if Path(path.name.removesuffix(".gz")).suffix in SEPARATED:
         rows = read_rows(path, set(named.values()))
         _, names = next(rows, (0, list[str]()))
@@ -101,12 +101,12 @@ def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[str, int, di
             yield "line", line, {role: fields[n] for role, n in at.items() if n < len(fields)} | separator
         return
     there: dict[str, str] = {}
-    names: dict[str, None] = {}
+    seen: dict[str, None] = {}
     # Of a table, only the columns that are named are read.
     wanted = list(_found(path, named, _columns_of(path)).values()) if path.suffix == TABLE else []
     for record in read_records(path, wanted):
         if len(there) < len(named):  # a record may lack what others have
-            names |= dict.fromkeys(record.value)
+            seen |= dict.fromkeys(record.value)
             # The context must be in the first; without it no record is a dialogue.
             here = {name.strip().casefold() for name in (*record.value, named["context"])}
             found = {
@@ -115,8 +115,8 @@ def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[str, int, di
             there |= _found(path, found, list(record.value))
         values: dict[str, Any] = {role: record.value.get(name) for role, name in there.items()}
         yield record.unit, record.number, values | separator
-    if names:
-        _found(path, named, list(names))
+    if seen:
+        _found(path, named, list(seen))
 
 
 def _columns_of(path: Path) -> list[str]:

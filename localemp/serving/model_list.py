@@ -31,7 +31,7 @@ def with_strategies(
     if model is None:
         model = {"id": names.model, "object": "model", "created": 0, "owned_by": "localemp"}
         models = [model, *models]
-    models = [entry | {"sampling": dict(sampling)} if entry is model else entry for entry in models]
+    models = [entry | {"sampling": dict(sampling)} if entry["id"] == names.model else entry for entry in models]
     model = model | {"sampling": dict(sampling)}
     ours = []
     for adapter in ("", *names.adapters):
