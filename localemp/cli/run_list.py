@@ -1,5 +1,6 @@
 """`localemp runs list`: what runs there are, how far they got, and which has the best score."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from localemp.commands.run_list import ListedRun, RunList
 
 _WIDE = 120
+_FOLDED = 20  # characters of a path; what is longer may not fit with a hash behind it
+_HASH = re.compile("[0-9a-f]{8}")
 _ORDERS = {
     True: "the highest first",
     False: "the lowest first, since lower is better",
@@ -74,11 +77,11 @@ def _print(listed: "RunList") -> None:
     )
     for run in listed.runs:
         if run.damaged:
-            table.add_row(plain(str(run.folder)), *([""] if by else []), "damaged")
+            table.add_row(_folder(run, wide), *([""] if by else []), "damaged")
             continue
         what = [run.model, run.strategy] if wide else [f"{run.model}\n{run.strategy}"]
         table.add_row(
-            plain(str(run.folder)),
+            _folder(run, wide),
             *([_score(run)] if by else []),
             *map(plain, (*what, run.data or "–")),
             _done(run, break_),
@@ -86,6 +89,15 @@ def _print(listed: "RunList") -> None:
         )
     show_table(table)
     _print_notes(listed)
+
+
+def _folder(run: "ListedRun", wide: bool) -> "Text":
+    """Return the path; in a narrow table a long one has its hash on a line of its own."""
+    from localemp.cli.replies import plain
+
+    name, hyphen, last = str(run.folder).rpartition("-")
+    folds = not wide and len(name) > _FOLDED and bool(_HASH.fullmatch(last))
+    return plain(f"{name}{hyphen}\n{last}" if folds else str(run.folder))
 
 
 def _score(run: "ListedRun") -> "Text":

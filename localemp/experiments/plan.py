@@ -129,7 +129,7 @@ class Plan(Table):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise PlanError(format_validation_error(error, kinds=_IN_WORDS), _FORM) from error
+            raise PlanError(format_validation_error(error, kinds=_IN_WORDS, form=Plan), _FORM) from error
 
     @property
     def source(self) -> str:

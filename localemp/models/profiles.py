@@ -388,7 +388,7 @@ def _read_profile(path: Path, is_base: bool = False) -> Profile:
     except ValidationError as error:
         unknown = any(each["type"] == "extra_forbidden" and len(each["loc"]) == 1 for each in error.errors())
         hint = f"known keys: {', '.join(Profile.model_fields)}" if unknown else "docs/profiles.md describes every key"
-        raise ProfileError(f"{path}: {format_validation_error(error, _IN_WORDS)}", hint) from error
+        raise ProfileError(f"{path}: {format_validation_error(error, _IN_WORDS, form=Profile)}", hint) from error
 
 
 # What a profile with an adapter has from its base's, unless it says it itself.

@@ -87,7 +87,7 @@ def read_prompts(path: Path, form: type[P], example: Path, kind: str, bundled: M
     try:
         return form.model_validate({**fields, "sha256": found.sha256})
     except ValidationError as error:
-        raise PromptError(f"{path}: {format_validation_error(error)}", f"compare with {example}") from error
+        raise PromptError(f"{path}: {format_validation_error(error, form=form)}", f"compare with {example}") from error
 
 
 def load_prompt_file(path: Path, example: Path, kind: str, bundled: Mapping[str, Path]) -> PromptFile:

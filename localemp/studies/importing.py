@@ -193,7 +193,8 @@ def _votes(told: Mapping[str, str], item: Item, aspects: Sequence[str], places: 
     first = places.reply(item, told.get("first", ""))
     if first and first not in [each.key for each in item.replies]:
         raise OptionError(f"item {item.id}: unknown reply {quoted(first)} in the column first")
-    for aspect in aspects or [told["aspect"]]:
+    spelt = {each.casefold(): each for each in (one.name for one in places.study.manifest.aspects)}
+    for aspect in aspects or [spelt.get(told["aspect"].casefold(), told["aspect"])]:
         text = told[aspect] if aspects else told["value"]
         if aspects and not text:
             continue  # not every rater has to say something of every aspect

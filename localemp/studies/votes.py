@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from localemp.errors import OptionError
+from localemp.errors import OptionError, suggestion
 from localemp.studies.schema import TIE
 from localemp.studies.study import Study
 from localemp.utils.text import one_line
@@ -56,7 +56,7 @@ def check_vote(study: Study, vote: Vote) -> None:
     if item is None:
         raise OptionError(f"unknown item {quoted(vote.item)}", f"{study.folder / 'items.jsonl'} has the items")
     if vote.aspect not in (names := [aspect.name for aspect in manifest.aspects]):
-        raise OptionError(f"item {vote.item}: unknown aspect {quoted(vote.aspect)}", f"known: {', '.join(names)}")
+        raise OptionError(f"item {vote.item}: unknown aspect {quoted(vote.aspect)}", suggestion(vote.aspect, names))
     keys = [reply.key for reply in item.replies]
     if manifest.scale is None:
         if vote.value not in (*keys, TIE):

@@ -44,3 +44,29 @@ def test_a_file_of_another_kind_has_no_end_of_mistakes():
         Form.model_validate({"rows": [{}] * 20})
     told = format_validation_error(caught.value).split("; ")
     assert (len(told), told[-1]) == (6, "and 15 more")
+
+
+class _Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    penalty: float = 1.0
+
+
+class _Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    inner: _Inner | None = None
+    rows: tuple[_Inner, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"iner": {}}, "iner: unknown key, did you mean 'inner'?"),
+        ({"inner": {"penalti": 1}}, "inner.penalti: unknown key, did you mean 'penalty'?"),
+        ({"rows": [{}, {"Penalty": 1}]}, "rows[2].Penalty: unknown key, did you mean 'penalty'?"),
+        ({"inner": {"xyz": 1}}, "inner.xyz: unknown key"),
+    ],
+)
+def test_an_unknown_key_is_told_with_the_one_that_was_meant(fields, said):
+    with pytest.raises(ValidationError) as caught:
+        _Outer.model_validate(fields)
+    assert format_validation_error(caught.value, form=_Outer) == said
