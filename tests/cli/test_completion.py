@@ -1,6 +1,6 @@
 """What a shell completes, asked as bash asks; and how wide help and lists are."""
 
-import runpy
+import subprocess
 import sys
 
 import pytest
@@ -57,11 +57,9 @@ def test_the_script_of_each_shell_asks_localemp(localemp, shell):
     assert (done.returncode, VARIABLE in done.stdout) == (0, True)
 
 
-def test_python_m_localemp_is_the_command(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["localemp", "--version"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module("localemp", run_name="__main__")
-    assert not ended.value.code and "version 0.1" in capsys.readouterr().out
+def test_python_m_localemp_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "localemp", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("localemp, version 0.1")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 160])

@@ -221,7 +221,8 @@ async def test_a_request_that_vllm_refuses_is_an_error_of_this_reply_alone(pipel
 
 @pytest.mark.parametrize("strategy", ["few-shot", "similar+two-stage", "knowledge", "similar+knowledge+two-stage"])
 async def test_strategies_fill_a_run(engine, tmp_path, strategy):
-    pipeline = Pipeline(replace(RECIPE, strategy=strategy, shots=2))
+    shots = {} if strategy == "knowledge" else {"shots": 2}
+    pipeline = Pipeline(replace(RECIPE, strategy=strategy, **shots))
     dialogues = load_dialogues("samples", limit=4)
     drafts = await draft_all(pipeline.strategy, dialogues)
     context = await plan(pipeline.strategy, drafts, pipeline.planner())

@@ -46,4 +46,7 @@ def test_a_parser_that_is_named_reads_the_text(tokenizer, parser, text, split):
 def test_a_parser_that_vllm_does_not_have(tokenizer):
     with pytest.raises(UnknownNameError, match="unknown reasoning parser 'telepathy'") as raised:
         ThoughtParser(tokenizer, {"reasoning_parser": "telepathy"})
-    assert "qwen3" in raised.value.hint
+    assert "are known" in raised.value.hint
+    with pytest.raises(UnknownNameError) as raised:
+        ThoughtParser(tokenizer, {"reasoning_parser": "qwen33"})
+    assert raised.value.hint.startswith("did you mean 'qwen3'?")
