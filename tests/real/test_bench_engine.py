@@ -14,7 +14,7 @@ from localemp.pipeline.pipeline import Pipeline
 
 pytestmark = pytest.mark.engine
 
-RECIPE = RunConfig(max_tokens=8, encoder="all-minilm-l6-v2", engine_args={"kv_cache_memory_bytes": 2**30})
+RECIPE = RunConfig(max_tokens=8, engine_args={"kv_cache_memory_bytes": 2**30})
 
 
 async def test_engine_and_strategies(tmp_path: Path):
@@ -43,7 +43,8 @@ async def test_engine_and_strategies(tmp_path: Path):
     assert engine.parts["batch size"][0].median("prefix_hits") == 0, "every round begins with an empty cache"
     assert said[-1].task == "batches of 4, repeat 2 of 2"
 
-    pipelines = [(name, pipeline.vary(name)) for name in ("zero-shot", "similar+two-stage", "knowledge")]
+    similar = pipeline.vary("similar+two-stage", encoder="all-minilm-l6-v2")
+    pipelines = [(each.config.strategy, each) for each in (pipeline, similar, pipeline.vary("knowledge"))]
     with Recording(tmp_path / "strategies.json", "strategies", "strategies", {}) as recording:
         await measure_strategies(
             pipelines, dialogues, recording, repeats=1, price=Price(per_hour=3.6), on_progress=said.append
