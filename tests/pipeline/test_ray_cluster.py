@@ -290,10 +290,10 @@ async def test_an_actor_refuses_to_answer_otherwise_than_the_run_says(words, tmp
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--ray", "127.0.0.1:1"), "no response"),
-        (("--ray", "ray://127.0.0.1:1"), "no response"),
+        (("--ray", "127.0.0.1:1"), "the connection was refused"),
+        (("--ray", "ray://127.0.0.1:1"), "error: --ray ray://127.0.0.1:1: "),
         (("--ray", "somewhere"), "is not an address"),
-        (("--actors", 2), "--ray ADDRESS"),
+        (("--actors", 2), "--actors does nothing without --ray"),
         (("--ray", "auto", "--model", "gpt-4", "--base-url", "http://127.0.0.1:1/v1"), "a server answers"),
     ],
 )
