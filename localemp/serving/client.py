@@ -17,8 +17,8 @@ from localemp.pipeline.responder import as_dialogue
 from localemp.protocol.errors import MAX_ERROR_BYTES, ResponseError, ServerError
 from localemp.protocol.streams import StreamReader
 from localemp.serving.matching import flow_of, model_at, options_for, why_not
-from localemp.serving.routes import CHAT
 from localemp.serving.running import RunningServer
+from localemp.serving.settings import CHAT
 from localemp.strategies.base import Draft, Exemplar, OnStage, Response, Stage
 from localemp.utils.plain_errors import in_words
 from localemp.utils.text import one_line

@@ -30,9 +30,9 @@ from localemp.serving.request_body import (
     too_large,
 )
 from localemp.serving.request_guard import RequestGuard
-from localemp.serving.routes import CHAT, LARGEST_BODY, LARGEST_JSON, find_route
+from localemp.serving.routes import LARGEST_BODY, LARGEST_JSON, find_route
 from localemp.serving.schema import read_request
-from localemp.serving.settings import ServeSettings
+from localemp.serving.settings import CHAT, ServeSettings
 from localemp.serving.static import is_page, page_file
 from localemp.utils.text import one_line
 from localemp.web.asgi import BodyTooLargeError, BufferedSend, SafeJSONResponse, header

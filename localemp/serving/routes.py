@@ -6,9 +6,9 @@ Every middleware and the proxy use this table, and docs/security.md shows it.
 from dataclasses import dataclass
 
 from localemp.serving.errors import RequestError, not_found
+from localemp.serving.settings import CHAT
 from localemp.utils.text import one_line
 
-CHAT = "/v1/chat/completions"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 """The methods that are answered, besides OPTIONS."""
 

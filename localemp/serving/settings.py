@@ -12,6 +12,9 @@ from localemp.models.adapters import Adapter
 from localemp.pipeline.config import RunConfig
 from localemp.serving.names import ModelNames
 
+CHAT = "/v1/chat/completions"
+"""The path of chat requests, for the server and for those who ask it; these need no server's packages."""
+
 VARIABLE = "LOCALEMP_SERVE"
 MOST_ADAPTERS = 64
 """The most adapters of one server; vLLM loads all of them when it starts."""

@@ -1,6 +1,7 @@
 """The packages of an extra, and the command that installs it from where localemp came."""
 
 import json
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import Distribution
@@ -80,3 +81,18 @@ def test_every_extra_is_one_of_pyproject():
         named = " ".join(known[extra]).replace("-", "_")
         assert [name for name in packages if name not in named] == []
     assert extras.engine_extra() in known
+
+
+def test_no_command_needs_an_extra_before_it_runs():
+    """A hosted model is asked with what `pip install localemp` brings."""
+    program = (
+        "import importlib, pkgutil, sys\n"
+        f"for name in {[name for packages in PACKAGES.values() for name in packages] + ['vllm']}: sys.modules[name] = None\n"
+        "import localemp.commands\n"
+        "from localemp.cli.main import COMMANDS\n"
+        "modules = [f'localemp.cli.{module}' for module, _ in COMMANDS.values()] + ['localemp.cli.talking']\n"
+        "modules += [each.name for each in pkgutil.walk_packages(localemp.commands.__path__, 'localemp.commands.')]\n"
+        "print(len([importlib.import_module(module) for module in modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, int(done.stdout or 0) > 40) == (0, True), done.stderr

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from localemp.serving.errors import RequestError
-from localemp.serving.routes import CHAT
+from localemp.serving.settings import CHAT
 from localemp.utils.text import one_line
 
 _COMMON = "model stream stream_options temperature top_p user"
