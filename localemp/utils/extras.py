@@ -38,7 +38,9 @@ def require(extra: Extra, what: str, *packages: str) -> None:
     """
     missing = [name for name in packages or PACKAGES[extra] if find_spec(name) is None]
     if missing:
-        raise MissingPackageError(f"{what} needs {' and '.join(missing)}, not installed here", install_command(extra))
+        *others, last = missing
+        listed = f"{', '.join(others)} and {last}" if others else last
+        raise MissingPackageError(f"{what} needs {listed}, not installed here", install_command(extra))
 
 
 def extra_of(package: str) -> Extra | None:

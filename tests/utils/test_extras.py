@@ -85,9 +85,10 @@ def test_every_extra_is_one_of_pyproject():
 
 def test_no_command_needs_an_extra_before_it_runs():
     """A hosted model is asked with what `pip install localemp` brings."""
+    hidden = [name for packages in PACKAGES.values() for name in packages] + ["vllm"]
     program = (
         "import importlib, pkgutil, sys\n"
-        f"for name in {[name for packages in PACKAGES.values() for name in packages] + ['vllm']}: sys.modules[name] = None\n"
+        f"for name in {hidden}: sys.modules[name] = None\n"
         "import localemp.commands\n"
         "from localemp.cli.main import COMMANDS\n"
         "modules = [f'localemp.cli.{module}' for module, _ in COMMANDS.values()] + ['localemp.cli.talking']\n"
