@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 __all__ = ["CHUNK_ROWS", "Index", "TextEncoder", "Vectors"]
 
 # Fewer texts than this are not timed beforehand; of more, so many are, after a first few that warm the encoder up.
-_MANY, _TIMED, _WARM_UP = 512, 32, 8
+_MANY, _TIMED, _WARM_UP = 1024, 32, 8
 _LONG = 30.0  # seconds that are worth a word
 # Block sizes: a search holds queries x rows scores (16 MB), and re-scores this many candidate pairs at once (13 MB).
 _QUERIES, _ROWS, _PAIRS = 512, 8192, 2048
