@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from localemp.errors import LocalempError
 from localemp.metrics.base import MeanOfReplies, Metric, Score, Setting, Signature, Statistics, check_same_items
 from localemp.metrics.replies import Replies
 from localemp.models.profiles import load_profile
 from localemp.models.weights import resolve
+from localemp.utils.extras import require
 from localemp.utils.once import Once
 from localemp.utils.progress import OnProgress, Progress, silent
 
@@ -84,7 +84,7 @@ class EmbeddingSimilarity(Metric):
         Raises:
             OptionError: The systems answer different items.
             WeightsError: The encoder is missing and cannot be fetched, or is broken.
-            LocalempError: A library is missing.
+            MissingPackageError: A library is missing.
         """
         check_same_items(systems)
         pairs = [(item.text.strip(), (item.reference or "").strip()) for system in systems for item in system.items]
@@ -119,10 +119,8 @@ class EmbeddingSimilarity(Metric):
     def _load(self) -> "Encoder":
         profile = load_profile(self._model, "encoder")
         weights = resolve(profile, self._on_progress, fetch=self._fetch, option="--embsim-model")
-        try:
-            from localemp.retrieval.encoder import Encoder
-        except ImportError as error:
-            install = "pip install 'localemp[models]'"
-            raise LocalempError(f"{NAME} needs a package that is not installed: {error}", install) from error
+        require("models", NAME, "sentence_transformers", "torch", "transformers")
+        from localemp.retrieval.encoder import Encoder
+
         self._digest = weights.digest
         return Encoder(weights.folder, DTYPE)
